@@ -1,0 +1,1 @@
+"""Non-Parametric Transformers (Kossen et al., 2021)."""

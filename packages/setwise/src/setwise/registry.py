@@ -1,0 +1,178 @@
+"""Look up what the installed plugins registered, by ``<plugin>/<name>`` or by bare name where that is unique."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from setwise.discovery import COMPONENTS, LoadedPlugin, PluginStatus, discover
+from setwise.errors import UnknownNameError, suggest
+from setwise.plugin import CommandSpec, ComponentSpec
+
+if TYPE_CHECKING:
+    from setwise.recipes import RecipeEntry
+
+__all__ = ["KINDS", "Entry", "PluginStatus", "Registry", "default_registry", "load_registry"]
+
+KINDS = tuple(COMPONENTS)
+"""The kinds of components: "models", "attentions", ..."""
+
+ENVIRONMENT_VARIABLE = "SETWISE_PLUGINS"
+
+_FIRST_PARTY = ("npt", "posattn", "swarm", "dual-attention")
+"""Plugins that are developed with setwise, so that a missing name can say what to install: ``setwise-<plugin>``."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered component."""
+
+    kind: str
+    plugin: str
+    name: str
+    spec: ComponentSpec
+
+    @property
+    def qualified(self) -> str:
+        """The name that is unique among all plugins, ``<plugin>/<name>``."""
+        return f"{self.plugin}/{self.name}"
+
+
+class Registry:
+    """What a set of plugins offers.
+
+    Args:
+        plugins: the plugins as loaded by :func:`setwise.discovery.discover`.
+    """
+
+    def __init__(self, plugins: Iterable[LoadedPlugin]) -> None:
+        self._loaded = tuple(plugins)
+        self._entries: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
+        for plugin in self._loaded:
+            for kind in KINDS:
+                for spec in plugin.records.get(kind, ()):
+                    entry = Entry(kind, plugin.status.name, spec.name, spec)
+                    self._entries[kind][entry.qualified] = entry
+
+    @property
+    def plugins(self) -> list[PluginStatus]:
+        """The status of every installed plugin, sound or not."""
+        return [plugin.status for plugin in self._loaded]
+
+    def entries(self, kind: str) -> list[Entry]:
+        """Return all components of a kind, in the order in which their plugins list them."""
+        return list(self._of(kind).values())
+
+    def get(self, kind: str, name: str) -> Entry:
+        """Return the component of a kind that a name stands for.
+
+        Args:
+            kind: one of :data:`KINDS`.
+            name: ``<plugin>/<name>``, or a bare name that only one plugin has.
+
+        Raises:
+            UnknownNameError: nothing, or more than one thing, has that name. The message says what is near and, when
+                a plugin is missing, broken or switched off, what to do about it.
+
+        Example:
+            >>> from setwise.registry import default_registry
+            >>> default_registry().get("optimizers", "adamw").qualified
+            'setwise/adamw'
+        """
+        entries = self._of(kind)
+        if name in entries:
+            return entries[name]
+        matches = [entry for entry in entries.values() if entry.name == name]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            names = " or ".join(entry.qualified for entry in matches)
+            raise UnknownNameError(f'the {kind.removesuffix("s")} "{name}" is ambiguous; write {names}')
+        raise UnknownNameError(self.explain_missing(kind.removesuffix("s"), name, list(entries)))
+
+    def recipes(self) -> list[RecipeEntry]:
+        """Return the recipes of all plugins."""
+        from setwise.recipes import find_recipes
+
+        return [
+            recipe
+            for plugin in self._loaded
+            for source in plugin.records.get("recipes", ())
+            for recipe in find_recipes(plugin.status.name, source)
+        ]
+
+    def commands(self) -> dict[str, list[CommandSpec]]:
+        """Return the commands of each plugin that has any, by the name of the plugin."""
+        return {
+            plugin.status.name: list(commands)
+            for plugin in self._loaded
+            if (commands := plugin.records.get("commands", ()))
+        }
+
+    def explain_missing(self, noun: str, name: str, available: Collection[str]) -> str:
+        """Say that nothing has a name, and what the user can do about it.
+
+        Args:
+            noun: what was looked for, e.g. "model".
+            name: what was given.
+            available: the qualified names there are.
+        """
+        start = f'unknown {noun} "{name}"'
+        plugin, _, _ = name.rpartition("/")
+        if (wanted := plugin or name) not in (status.name for status in self.plugins if status.status == "ok"):
+            if broken := [status for status in self.plugins if status.name == wanted]:
+                return f"{start}: {'; '.join(map(_describe, broken))}"
+            if wanted in _FIRST_PARTY:
+                return f'{start}: the plugin "{wanted}" is not installed; run: pip install setwise-{wanted}'
+        bare = {each.rpartition("/")[2]: each for each in available}
+        near = suggest(name, available if plugin else bare) or suggest(name.rpartition("/")[2], bare)
+        siblings = [each for each in available if each.startswith(f"{plugin}/")] or sorted(available)
+        known = f"; there is {', '.join(siblings)}" if siblings else f"; no {noun} is registered"
+        absent = [status.name for status in self.plugins if status.status not in ("ok", "disabled")]
+        hint = f'; not loaded: {", ".join(absent)} (see "setwise plugins")' if absent else ""
+        return start + (near or known) + hint
+
+    def _of(self, kind: str) -> dict[str, Entry]:
+        if kind not in self._entries:
+            raise UnknownNameError(f'unknown kind "{kind}"; the kinds are {", ".join(KINDS)}{suggest(kind, KINDS)}')
+        return self._entries[kind]
+
+
+def _describe(status: PluginStatus) -> str:
+    if not status.distribution:
+        return status.reason
+    outcome = {
+        "failed": "is installed but failed to load",
+        "conflict": "is installed but was refused",
+        "incompatible": "is installed but does not fit",
+        "disabled": "is disabled",
+    }[status.status]
+    return f'the plugin "{status.name}" ({status.distribution} {status.version}) {outcome}: {status.reason}'
+
+
+def load_registry(*, only: Collection[str] | None = None, disabled: bool = False) -> Registry:
+    """Load the installed plugins.
+
+    Args:
+        only: names of the plugins to load besides core's own. When None, the environment variable
+            ``SETWISE_PLUGINS=npt,swarm`` decides (empty: core only), and without it all are loaded.
+        disabled: load core only, whatever ``only`` and the environment say.
+    """
+    if disabled:
+        return Registry(discover((), because="--no-plugins"))
+    if only is not None:
+        return Registry(discover(only, because=f"only={','.join(only)}"))
+    value = os.environ.get(ENVIRONMENT_VARIABLE)
+    if value is None:
+        return Registry(discover())
+    names = [name for part in value.split(",") if (name := part.strip())]
+    return Registry(discover(names, because=f"{ENVIRONMENT_VARIABLE}={value}"))
+
+
+@functools.cache
+def default_registry() -> Registry:
+    """Return the registry of the installed plugins, loaded at the first call."""
+    return load_registry()

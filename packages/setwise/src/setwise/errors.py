@@ -17,6 +17,7 @@ __all__ = [
     "PluginError",
     "SetwiseError",
     "ShapeError",
+    "TrainingError",
     "UnknownNameError",
     "suggest",
 ]
@@ -48,6 +49,10 @@ class DataError(SetwiseError):
 
 class CheckpointError(SetwiseError):
     """Raised when a checkpoint is missing, damaged or belongs to another model or version."""
+
+
+class TrainingError(SetwiseError, ArithmeticError):
+    """Raised when training cannot go on, because the loss is not finite any more."""
 
 
 class DeviceError(SetwiseError, RuntimeError):

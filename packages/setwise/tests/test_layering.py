@@ -18,21 +18,33 @@ import setwise
 SOURCE = Path(setwise.__file__).parent
 
 # The foundation may be imported by every part, and may itself import nothing heavier than this.
-FOUNDATION = {"builtin", "config", "discovery", "errors", "plugin", "recipes", "registry"}
-FOUNDATION_THIRD_PARTY = {"pluggy", "pydantic", "yaml"}
+FOUNDATION = {
+    "builtin",
+    "component",
+    "config",
+    "discovery",
+    "document",
+    "errors",
+    "options",
+    "plugin",
+    "problems",
+    "recipes",
+    "registry",
+    "seeding",
+}
+FOUNDATION_THIRD_PARTY = {"pluggy", "pydantic", "pydantic_core", "yaml"}
 
 # Every other part: the parts it may import besides itself and the foundation.
 LAYERS = {
-    "seeding": set(),
     "device": set(),
     "attention": {"device"},
-    "data": {"device", "seeding"},
+    "data": {"device"},
     "models": {"attention", "data"},
-    "tasks": {"attention", "data", "seeding"},
-    "train": {"data", "device", "seeding", "tasks"},
+    "tasks": {"attention", "data"},
+    "train": {"data", "device", "tasks"},
     "report": {"train"},
-    "testing": {"attention", "data", "device", "models", "report", "seeding", "tasks", "train"},
-    "cli": {"attention", "data", "device", "models", "report", "seeding", "tasks", "testing", "train"},
+    "testing": {"attention", "data", "device", "models", "report", "tasks", "train"},
+    "cli": {"attention", "data", "device", "models", "report", "tasks", "testing", "train"},
 }
 
 HEAVY = {"matplotlib", "numpy", "pandas", "sklearn", "torch", "torchmetrics", "torchvision"}
@@ -56,11 +68,11 @@ class Import(NamedTuple):
         return f"{self.file}:{self.line} imports {self.module}"
 
 
-def imported_modules(node: ast.AST, package: list[str]) -> Iterator[str]:
+def imported_modules(node: ast.Import | ast.ImportFrom, package: list[str]) -> Iterator[str]:
     """Absolute names of what one statement imports; `package` is where relative imports start."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
+    else:
         base = package[: len(package) - node.level + 1] if node.level else []
         yield from (".".join(filter(None, [*base, node.module, alias.name])) for alias in node.names)
 
@@ -71,8 +83,9 @@ def all_imports() -> list[Import]:
         path = file.relative_to(SOURCE)
         package = ["setwise", *path.parts[:-1]]
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            for module in imported_modules(node, package):
-                found.append(Import(str(path), node.lineno, path.parts[0].removesuffix(".py"), module))  # noqa: PERF401
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                part = path.parts[0].removesuffix(".py")
+                found += [Import(str(path), node.lineno, part, module) for module in imported_modules(node, package)]
     return found
 
 

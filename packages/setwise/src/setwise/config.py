@@ -1,0 +1,200 @@
+"""The configuration of a run: what may stand in a recipe, how it is read, and how it is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from setwise.component import Component, Options, Slot
+from setwise.document import Document, Problem, dump_yaml
+from setwise.errors import ConfigError
+from setwise.problems import describe_problems, explain
+from setwise.registry import Registry, default_registry
+
+__all__ = [
+    "Component",
+    "Options",
+    "RunConfig",
+    "Slot",
+    "TrainerConfig",
+    "dump_config",
+    "load_config",
+    "parse_duration",
+]
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a duration such as ``2h30m``, ``90s`` or ``1d12h``.
+
+    Raises:
+        ConfigError: the text is something else.
+
+    Example:
+        >>> parse_duration("2h30m")
+        9000.0
+    """
+    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    if match is None or not any(match.groups()):
+        raise ConfigError(
+            f'given "{text}", must be a duration in days, hours, minutes and seconds such as 2h30m or 90s'
+        )
+    seconds = sum(float(part or 0) * unit for part, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True))
+    if seconds <= 0:
+        raise ConfigError(f'given "{text}", must be longer than zero seconds')
+    return seconds
+
+
+def _precision_name(value: Any) -> Any:
+    return "32" if type(value) is int and value == 32 else value  # in YAML, 32 without quotes is a number
+
+
+Count = Annotated[int, Field(ge=1)]
+Precision = Annotated[Literal["auto", "32", "bf16-mixed", "16-mixed"], BeforeValidator(_precision_name)]
+
+
+class TrainerConfig(Options):
+    """How a run is trained, evaluated and saved."""
+
+    max_steps: Count | None = Field(None, description="optimizer steps to train for; exclusive with max_epochs")
+    max_epochs: Count | None = Field(None, description="passes over the training data; exclusive with max_steps")
+    batch_size: Count = Field(1, description="items per optimizer step, over all processes")
+    micro_batch_size: Count | None = Field(None, description="items per forward pass; null: all items of a process")
+    eval_every: Count | None = Field(None, description="steps between evaluations; null: once per epoch")
+    eval_splits: list[str] = Field(["val"], description="splits evaluated during training")
+    final_splits: list[str] = Field(["val", "test"], description="splits evaluated at the end with the best weights")
+    log_every: Count = Field(10, description="steps between lines of training metrics")
+    checkpoint_every: Count | None = Field(None, description="steps between checkpoints; null: at evaluations")
+    keep_checkpoints: Count = Field(2, description="newest checkpoints kept besides the best one")
+    monitor: str = Field("val/loss", description="<split>/<metric> that decides which weights are the best")
+    monitor_mode: Literal["min", "max"] = Field("min", description="whether a small or a large value is good")
+    patience: Count | None = Field(None, description="evaluations without improvement before stopping; null: never")
+    max_time: str | None = Field(None, description="wall-clock limit such as 2h30m or 90s; null: none")
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; null: no clipping")
+    clip_value: float | None = Field(None, gt=0, description="largest magnitude of a gradient entry; null: no clipping")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:<index> or mps")
+    precision: Precision = Field(
+        "auto", description="precision of the forward pass; auto: bf16-mixed where it is native"
+    )
+    tf32: bool = Field(True, description="let float32 matrix products use TF32 where the device has it")
+    deterministic: bool = Field(True, description="refuse operations that give different bits from run to run")
+    compile: bool = Field(False, description="compile the model with torch.compile")
+    num_workers: int = Field(0, ge=0, description="processes that prepare data; 0: the training process itself")
+    strategy: Literal["ddp", "fsdp"] = Field("ddp", description="how several processes share the work")
+    trackers: list[str] = Field([], description="where metrics go besides metrics.jsonl, e.g. tensorboard")
+
+    @field_validator("max_time")
+    @classmethod
+    def _is_duration(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_duration(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        problems: dict[str, str] = {}
+        if (self.max_steps is None) == (self.max_epochs is None):
+            given = "neither is given" if self.max_steps is None else "both are given"
+            problems["max_steps"] = f"exactly one of max_steps and max_epochs must be given; {given}"
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+            problems["micro_batch_size"] = f"given {self.micro_batch_size}, must divide batch_size={self.batch_size}"
+        if self.clip_norm is not None and self.clip_value is not None:
+            problems["clip_value"] = "clip_norm and clip_value are both given; keep one of them"
+        split, slash, metric = self.monitor.partition("/")
+        if not (split and slash and metric):
+            problems["monitor"] = f'given "{self.monitor}", must be <split>/<metric>, such as val/loss'
+        elif split not in self.eval_splits and (self.eval_splits or self.patience):
+            problems["monitor"] = (
+                f'given "{self.monitor}", but the split "{split}" is not one of eval_splits=[{", ".join(self.eval_splits)}]'
+            )
+        if problems:
+            raise ValidationError.from_exception_data(
+                "TrainerConfig",
+                [
+                    InitErrorDetails(type=PydanticCustomError("inconsistent", message), loc=(key,), input=None)
+                    for key, message in problems.items()
+                ],
+            )
+        return self
+
+
+class RunConfig(Options):
+    """Everything that decides what a run computes."""
+
+    model: Annotated[Component, Slot("models")] = Field(description="the model, by name, and its options")
+    data: Annotated[Component, Slot("datasets")] = Field(description="the dataset, by name, and its options")
+    task: Annotated[Component, Slot("tasks")] = Field(
+        description="the task (loss and metrics), by name, and its options"
+    )
+    optimizer: Annotated[Component, Slot("optimizers")] = Field(description="the optimizer, by name, and its options")
+    schedule: Annotated[Component, Slot("schedules", default="setwise/constant")]
+    trainer: TrainerConfig = Field(description="how long and how to train")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="decides initial weights, order of the data, augmentation and masks"
+    )
+
+
+def load_config(
+    source: Path | str,
+    overrides: Sequence[str] = (),
+    registry: Registry | None = None,
+    *,
+    label: str = "recipe",
+) -> RunConfig:
+    """Read a configuration and report everything that is wrong with it at once.
+
+    Args:
+        source: a file, or the text of a recipe.
+        overrides: ``path.to.key=value`` each, applied in order, the value being YAML; see
+            :meth:`setwise.document.Document.override` for what changing a ``name`` does.
+        registry: where names are looked up; the installed plugins when None.
+        label: what messages call a ``source`` that is text, in place of the name of a file.
+
+    Raises:
+        ConfigError: with one line ``<file>:<line>: <path>: <what was given, what is allowed>`` per problem.
+
+    Example:
+        >>> load_config("seed: 1", ["trainer.max_steps=5", "trainer.max_stps=5"])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        setwise.errors.ConfigError: 5 problems in the configuration:
+        ...
+          override trainer.max_stps=5: trainer.max_stps: unknown key; did you mean "max_steps"?
+    """
+    registry = registry or default_registry()
+    if isinstance(source, Path):
+        label, source = str(source), _read(source)
+    document = Document.parse(source)
+    if any(not problem.override for problem in document.problems) and not document.data:
+        raise ConfigError(describe_problems(document.problems, label))
+    for override in overrides:
+        document.override(override)
+    config: RunConfig | None = None
+    problems: list[Problem] = list(document.problems)
+    try:
+        config = RunConfig.model_validate(document.data, context={"registry": registry})
+    except ValidationError as error:
+        problems += explain(error, document)
+    if config is None or problems:
+        raise ConfigError(describe_problems(problems, label))
+    return config
+
+
+def dump_config(config: RunConfig) -> str:
+    """Write a configuration, with all defaults, as YAML that :func:`load_config` reads back to an equal one."""
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: the file is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: the file cannot be read: {error.strerror}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, LiteralString, Self, cast
 
 from pydantic import (
     BaseModel,
@@ -24,7 +24,6 @@ from setwise.errors import PluginError, UnknownNameError, suggest
 from setwise.plugin import ComponentSpec
 from setwise.registry import Registry, default_registry
 
-
 _NUMBERS = ("bool", "float", "int")
 _OPAQUE = ("default", "metadata", "serialization")
 
@@ -37,6 +36,15 @@ def _strict_scalars(schema: Any) -> Any:
         return schema
     copy = {key: value if key in _OPAQUE else _strict_scalars(value) for key, value in schema.items()}
     return {**copy, "strict": True} if copy.get("type") in _NUMBERS else copy
+
+
+def problem_at(
+    location: tuple[str | int, ...], kind: str, message: str, value: Any, context: Mapping[str, Any] | None = None
+) -> InitErrorDetails:
+    """Return an error of a validation whose message is shown as it is, for ``ValidationError.from_exception_data``."""
+    # The message goes in as a value, not as the template, because it may contain braces.
+    reason = PydanticCustomError(cast("LiteralString", kind), "{message}", {**(context or {}), "message": message})
+    return InitErrorDetails(type=reason, loc=location, input=value)
 
 
 class Options(BaseModel):
@@ -65,9 +73,8 @@ class Options(BaseModel):
         try:
             return handler(data)
         except ValidationError as error:
-            raise ValidationError.from_exception_data(
-                error.title, [cls._explained(each) for each in error.errors()]
-            ) from None
+            explained = [cls._explained(each) for each in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(error.title, explained) from None
 
     @classmethod
     def _explained(cls, error: Any) -> InitErrorDetails:
@@ -78,8 +85,7 @@ class Options(BaseModel):
         elif len(location) == 1 and kind == "missing":
             described = cls.model_fields.get(str(location[0]))
             message = f"missing; give {described.description}" if described and described.description else "missing"
-        reason = PydanticCustomError(kind, message, error.get("ctx", {}))
-        return InitErrorDetails(type=reason, loc=location, input=error["input"])
+        return problem_at(location, kind, message, error["input"], error.get("ctx"))
 
 
 @dataclass(frozen=True)
@@ -150,29 +156,29 @@ class Slot:
     def _validate(self, value: Any, info: ValidationInfo) -> Component:
         if isinstance(value, Component):
             if value.kind != self.kind:
-                raise PydanticCustomError(
-                    "kind", f"{value.name} is one of the {value.kind}, must be one of the {self.kind}"
-                )
+                raise self._refusal((), "component_type", f"Input should be one of the {self.kind}", value.name)
             return value
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping):
-            raise PydanticCustomError(
-                "component_type", f"Input should be the name of one of the {self.kind}, or a mapping"
-            )
+            message = f"Input should be the name of one of the {self.kind}, or a mapping"
+            raise self._refusal((), "component_type", message, value)
         options = dict(value)
         name = options.pop("name", self.default)
-        registry: Registry = (info.context or {}).get("registry") or default_registry()
         if name is None:
-            raise _error_at_name("missing", f"missing; name one of the {self.kind}", value)
+            raise self._refusal(("name",), "missing", f"missing; name one of the {self.kind}", value)
         if not isinstance(name, str):
-            raise _error_at_name("string_type", "Input should be a string", name)
+            raise self._refusal(("name",), "string_type", "Input should be a string", name)
+        registry: Registry = (info.context or {}).get("registry") or default_registry()
         try:
             entry = registry.get(self.kind, name)
             config = load_reference(entry.qualified, entry.spec, "config")
         except (UnknownNameError, PluginError) as error:
-            raise _error_at_name("unknown_name", str(error), name) from error
+            raise self._refusal(("name",), "unknown_name", str(error), name) from error
         return Component(self.kind, entry.qualified, config.model_validate(options, context=info.context), entry.spec)
+
+    def _refusal(self, location: tuple[str, ...], kind: str, message: str, value: Any) -> ValidationError:
+        return ValidationError.from_exception_data(self.kind, [problem_at(location, kind, message, value)])
 
 
 def load_reference(name: str, spec: ComponentSpec, attribute: str) -> Any:
@@ -195,11 +201,6 @@ def load_reference(name: str, spec: ComponentSpec, attribute: str) -> Any:
 
 def _serialise(component: Component, info: SerializationInfo) -> dict[str, Any]:
     return {"name": component.name, **component.options.model_dump(mode=info.mode)}
-
-
-def _error_at_name(kind: str, message: str, value: Any) -> ValidationError:
-    details = InitErrorDetails(type=PydanticCustomError(kind, message), loc=("name",), input=value)
-    return ValidationError.from_exception_data("component", [details])
 
 
 def _list_keys(options: type[BaseModel]) -> str:

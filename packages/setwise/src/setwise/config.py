@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from setwise.component import Component, Options, Slot
+from setwise.component import Component, Options, Slot, problem_at
 from setwise.document import Document, Problem, dump_yaml
 from setwise.errors import ConfigError
 from setwise.problems import describe_problems, explain
@@ -108,17 +107,11 @@ class TrainerConfig(Options):
         if not (split and slash and metric):
             problems["monitor"] = f'given "{self.monitor}", must be <split>/<metric>, such as val/loss'
         elif split not in self.eval_splits and (self.eval_splits or self.patience):
-            problems["monitor"] = (
-                f'given "{self.monitor}", but the split "{split}" is not one of eval_splits=[{", ".join(self.eval_splits)}]'
-            )
+            splits = ", ".join(self.eval_splits)
+            problems["monitor"] = f'given "{self.monitor}", but "{split}" is not one of eval_splits=[{splits}]'
         if problems:
-            raise ValidationError.from_exception_data(
-                "TrainerConfig",
-                [
-                    InitErrorDetails(type=PydanticCustomError("inconsistent", message), loc=(key,), input=None)
-                    for key, message in problems.items()
-                ],
-            )
+            details = [problem_at((key,), "inconsistent", message, self) for key, message in problems.items()]
+            raise ValidationError.from_exception_data("TrainerConfig", details)
         return self
 
 

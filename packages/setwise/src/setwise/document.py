@@ -119,10 +119,11 @@ class Document:
             node = yaml.compose(value, Loader=_Loader)
         except yaml.YAMLError as error:
             return self._reject(text, _syntax_problem(error, value).message)
-        section, path = self.data, ()
+        section: dict[str, Any] = self.data
+        path: Path = ()
         for key in keys[:-1]:
             path = (*path, key)
-            inner = section.setdefault(key, {})
+            inner: Any = section.setdefault(key, {})
             if isinstance(inner, str):
                 inner = section[key] = {"name": inner}
                 self._copy_origin(path, (*path, "name"))
@@ -169,15 +170,16 @@ class Document:
         mapping: dict[str, Any] = {}
         first_lines: dict[str, int] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            where = ".".join(map(str, path)) or "the top level"
+            line, key = key_node.start_mark.line + 1, str(key_node.value)
+            where = ".".join(map(str, (*path, key)))
             message = ""
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != f"{_TAG}str":
-                message = f"{where}: a key must be a name; put it in quotes if it is meant to be one"
-            elif key_node.value == "<<" and key_node.style is None:
+                section = ".".join(map(str, path)) or "the top level"
+                message = f"{section}: a key must be a name; put it in quotes if it is meant to be one"
+            elif key == "<<" and key_node.style is None:
                 message = f"{where}: merge keys (<<) are not part of YAML 1.2; write the values out"
-            elif (key := key_node.value) in mapping:
-                message = f"{'.'.join(map(str, (*path, key)))}: this key is already on line {first_lines[key]}; keep one of them"
+            elif key in mapping:
+                message = f"{where}: this key is already on line {first_lines[key]}; keep one of them"
             if message:
                 self.problems.append(Problem(0 if override else line, override, message))
                 continue
@@ -188,9 +190,10 @@ class Document:
         return mapping
 
     def _copy_origin(self, source: Path, target: Path) -> None:
-        for origins in (self.lines, self.overrides):
-            if source in origins:
-                origins[target] = origins[source]
+        if source in self.lines:
+            self.lines[target] = self.lines[source]
+        if source in self.overrides:
+            self.overrides[target] = self.overrides[source]
 
     def _forget(self, path: Path) -> None:
         """Drop the origins of everything below a path that is about to be replaced."""
@@ -216,11 +219,9 @@ def shown(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(shown, value)) + "]"
-    return (
-        {None: "null", True: "true", False: "false"}[value]
-        if value is None or value is True or value is False
-        else repr(value)
-    )
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else repr(value)
 
 
 def _same_name(old: str, new: Any) -> bool:

@@ -27,7 +27,7 @@ _MUST_BE: Mapping[str, str] = {
     "string": "a string",
     "tuple": "a list",
 }
-"""What a value must be, by the stem of pydantic's error types: ``int_type``, ``int_parsing``, ``int_from_float``, ..."""
+"""What a value must be, by the stem of pydantic's error type: ``int_type``, ``int_parsing``, ``int_from_float``."""
 
 _BOUNDS: Mapping[str, tuple[str, str]] = {
     "greater_than": ("greater than", "gt"),
@@ -66,9 +66,8 @@ def _path_in(data: Any, error: Any) -> Path:
     path: list[str | int] = []
     location = error["loc"]
     for position, key in enumerate(location):
-        if isinstance(data, Mapping) and key in data:
-            path, data = [*path, key], data[key]
-        elif isinstance(data, list) and isinstance(key, int) and 0 <= key < len(data):
+        present = data if isinstance(data, Mapping) else range(len(data)) if isinstance(data, list) else ()
+        if key in present:
             path, data = [*path, key], data[key]
         elif position == len(location) - 1 and error["type"] in ("missing", "inconsistent"):
             path = [*path, key]

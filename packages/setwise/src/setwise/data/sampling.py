@@ -92,6 +92,35 @@ def stratified_sets(
     return np.split(grouped, bounds)
 
 
+def stratified_sample(
+    strata: Int[np.ndarray, " rows"], size: int, *, seed: int, number: int
+) -> Int[np.ndarray, " sample"]:
+    """Return ``size`` random rows with the mix of strata of all rows, in ascending order.
+
+    Shuffled rows are ordered by stratum and taken at equal distances, from a random start: a stratum of L rows gives
+    ``L * size / rows`` of them, rounded up or down.
+
+    Args:
+        strata: (rows,) number of the stratum of each row, at least 0.
+        size: number of rows to draw, at most all.
+        seed: with ``number``, what the sample is a function of.
+        number: tells several samples of one seed apart.
+
+    Raises:
+        DataError: ``size`` is not in [0, rows].
+    """
+    num_rows = len(strata)
+    if not 0 <= size <= num_rows:
+        raise DataError(f"cannot draw size={size} rows of {num_rows}; size must be at least 0 and at most {num_rows}")
+    if size == 0:
+        return np.empty(0, dtype=np.int64)
+    generator = np.random.default_rng(derive_seed(seed, "sample", number))
+    shuffle = generator.permutation(num_rows)
+    ordered = shuffle[_stable_argsort(strata[shuffle])]
+    start = int(generator.integers(num_rows))  # in whole numbers, where rounding cannot take a row twice
+    return np.sort(ordered[(np.arange(size) * num_rows + start) // size])
+
+
 def _stable_argsort(keys: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
     """Sort small whole numbers; numpy's stable sort is a linear-time radix sort up to 16 bits."""
     if keys.max() < 2**16:

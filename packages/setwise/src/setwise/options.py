@@ -1,0 +1,96 @@
+"""The options of what core itself registers. Free of torch, so that recipes are checked without it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from setwise.config import Options
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class TableLayout(Options):
+    """Which columns of a table are what, which rows train, validate and test, and what an item is."""
+
+    target: str | tuple[str, ...] | None = Field(None, description="the column to predict, or a list of columns")
+    categorical: tuple[str, ...] = Field((), description="columns that are categories whatever they look like")
+    continuous: tuple[str, ...] = Field((), description="columns that are numbers whatever they look like")
+    drop: tuple[str, ...] = Field((), description="columns to leave out")
+    drop_missing_targets: bool = Field(False, description="leave out rows without a target, instead of refusing them")
+
+    test_fraction: Fraction | None = Field(
+        None, description="share of all rows that test; null: 0.2, unless folds, test_rows or split_column decide"
+    )
+    val_fraction: Fraction = Field(0.1, description="share of all rows that validate, taken from those not testing")
+    folds: int | None = Field(None, ge=2, description="number of folds of a cross-validation, which partition the rows")
+    fold: int = Field(0, ge=0, description="the fold that tests, from 0")
+    test_rows: int | None = Field(None, ge=1, description="test on this many of the table's last rows")
+    split_column: str | None = Field(None, description='a column that says "train", "val" or "test" for every row')
+    split_seed: Seed = Field(0, description="decides random splits, apart from the seed of the run")
+    stratify: bool = Field(True, description="keep the proportions of a categorical target in random splits")
+
+    set_size: Annotated[int, Field(ge=2)] | Literal["all"] | None = Field(
+        None, description='most rows of a set, or "all" for the whole table as one set; null: an item is a row'
+    )
+    transductive: bool = Field(False, description="sets have rows of all splits; input statistics are of all rows")
+    balance_classes: bool = Field(False, description="sets keep the class proportions of the train rows")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the columns to predict; empty where the source is to say."""
+        if self.target is None:
+            return ()
+        return (self.target,) if isinstance(self.target, str) else self.target
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        deciders = ("test_fraction", "folds", "test_rows", "split_column")
+        given = [option for option in deciders if getattr(self, option) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both decide which rows test; keep one of them")
+        if self.fold >= (self.folds or 1):
+            allowed = f"0 to {self.folds - 1}" if self.folds else "0 only, as folds is not given"
+            raise ValueError(f"fold={self.fold} does not exist; allowed: {allowed}")
+        if (self.test_fraction or 0) + self.val_fraction >= 1:
+            raise ValueError(
+                f"test_fraction={self.test_fraction} and val_fraction={self.val_fraction} leave no row to train on"
+            )
+        both = sorted({*self.categorical} & {*self.continuous})
+        if both:
+            raise ValueError(f'"{both[0]}" is listed as categorical and as continuous; keep one of them')
+        if self.set_size is None and (self.transductive or self.balance_classes):
+            option = "transductive" if self.transductive else "balance_classes"
+            raise ValueError(f'{option}=true needs sets of rows: give set_size, a number or "all"')
+        return self
+
+
+class TableOptions(TableLayout):
+    """A table from a file, from OpenML, or from scikit-learn; exactly one of ``path``, ``openml``, ``sklearn``."""
+
+    path: str | None = Field(None, description="a .csv, .tsv, .txt or .parquet file, also looked up in SETWISE_DATA")
+    separator: Literal["comma", "semicolon", "tab", "whitespace"] | None = Field(
+        None, description="what divides the columns of a text file; null: tabs in .tsv files, commas in others"
+    )
+    columns: tuple[str, ...] = Field((), description="column names, for a text file whose first line has none")
+    openml: int | str | None = Field(None, description="an OpenML dataset, by id or by name")
+    openml_version: int | None = Field(None, ge=1, description="version of an OpenML name; null: the active one")
+    sklearn: Literal["breast_cancer", "diabetes", "digits", "iris", "wine"] | None = Field(
+        None, description="a dataset that comes with scikit-learn; its target is called target"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        given = [option for option in ("path", "openml", "sklearn") if getattr(self, option) is not None]
+        if len(given) != 1:
+            found = f"given: {', '.join(given)}" if given else "none is given"
+            raise ValueError(f"exactly one of path, openml and sklearn must name the table; {found}")
+        if self.path is not None and self.target is None:
+            raise ValueError("target must name the column to predict")
+        if self.path is None and (self.separator or self.columns):
+            raise ValueError("separator and columns describe a text file; they need path")
+        if self.openml_version is not None and not isinstance(self.openml, str):
+            raise ValueError("openml_version tells datasets of one name apart; it needs openml to be a name, not an id")
+        return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from setwise.errors import SetwiseError
-from setwise.train.trackers import read_jsonl
+from setwise.train.files import json_text, read_jsonl, read_text, write_atomically
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,11 @@ class RunFolder:
     """
 
     path: Path
+
+    @property
+    def info_path(self) -> Path:
+        """What :meth:`info` reads."""
+        return self.path / "run.json"
 
     @property
     def config_path(self) -> Path:
@@ -55,6 +59,19 @@ class RunFolder:
         """``<plugin>/<recipe>/<time>-<id>``."""
         return "/".join(self.path.parts[-3:])
 
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            SetwiseError: it exists, or cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True)
+        except OSError as error:
+            raise SetwiseError(
+                f"cannot make the run folder {self.path} ({error.strerror}); choose another place with --runs FOLDER"
+            ) from error
+
     def info(self) -> dict[str, Any]:
         """Return ``run.json``: versions, device, data fingerprint, seed, status, final metrics.
 
@@ -62,39 +79,31 @@ class RunFolder:
             SetwiseError: the file is missing or damaged.
         """
         try:
-            return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise SetwiseError(f"{self.path / 'run.json'} cannot be read ({error}); is this a run folder?") from error
+            info = json.loads(read_text(self.info_path))
+        except json.JSONDecodeError as error:
+            raise SetwiseError(f"{self.info_path} is damaged ({error}); restore the file or remove the run") from error
+        if not isinstance(info, dict):
+            raise SetwiseError(f"{self.info_path} holds no JSON object; restore the file or remove the run")
+        return info
 
     def update_info(self, values: Mapping[str, Any]) -> None:
         """Merge values into ``run.json``, atomically."""
-        target = self.path / "run.json"
-        merged = {**(self.info() if target.exists() else {}), **values}
-        write_atomically(target, json.dumps(merged, indent=2) + "\n")
+        merged = {**(self.info() if self.info_path.exists() else {}), **values}
+        write_atomically(self.info_path, json_text(merged, indent=2) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the records logged so far."""
         return read_jsonl(self.metrics_path) if self.metrics_path.exists() else []
 
 
-def create_run(root: Path, recipe: str) -> RunFolder:
-    """Make a new run folder below ``root``.
+def new_run(root: Path, recipe: str) -> RunFolder:
+    """Name a new run below ``root``; :meth:`RunFolder.create` makes the folder.
 
     Args:
         root: usually ``runs``.
         recipe: ``<plugin>/<recipe>``.
-
-    Raises:
-        SetwiseError: the folder cannot be made.
     """
-    path = root / recipe / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    try:
-        path.mkdir(parents=True)
-    except OSError as error:
-        raise SetwiseError(
-            f"cannot make the run folder {path} ({error.strerror}); choose another place with --runs FOLDER"
-        ) from error
-    return RunFolder(path)
+    return RunFolder(root / recipe / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
 
 
 def find_runs(root: Path) -> Iterator[RunFolder]:
@@ -118,23 +127,5 @@ def open_run(given: str, root: Path) -> RunFolder:
     if len(fitting) == 1:
         return RunFolder(fitting[0].path.resolve())
     known = ", ".join(run.name for run in (fitting or runs)[-5:]) or "none"
-    problem = f'fits {len(fitting)} runs' if fitting else "is no run folder and no run's id"
+    problem = f"fits {len(fitting)} runs" if fitting else "is no run folder and no run's id"
     raise SetwiseError(f'"{given}" {problem} below {root}; give a folder, an id, or "latest" (newest runs: {known})')
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, sees the old or the new content and nothing between.
-
-    Raises:
-        SetwiseError: the disk is full or the folder is not writable; the old content stands.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise SetwiseError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from error

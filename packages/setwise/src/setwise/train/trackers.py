@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from setwise.errors import ConfigError, SetwiseError
+from setwise.errors import ConfigError
+from setwise.train.files import cannot_write, json_text, read_jsonl, write_atomically
 
 
 class AbstractTracker(ABC):
@@ -41,35 +39,24 @@ class JsonlTracker(AbstractTracker):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = None
 
     def log(self, record: Mapping[str, Any]) -> None:
-        if self._file is None:
-            self._file = self.path.open("a", encoding="utf-8")
-        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-        self._file.write(json.dumps(finite) + "\n")
-        self._file.flush()
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json_text(record) + "\n")
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
     def rewind(self, step: int, *, keep_evaluations: bool) -> None:
-        self.close()
-        if not self.path.exists():
-            return
-        kept = [r for r in read_jsonl(self.path) if _is_before(r, step, keep_evaluations)]
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(record) + "\n" for record in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self.path.exists():
+            kept = [r for r in read_jsonl(self.path) if _is_before(r, step, keep_evaluations)]
+            write_atomically(self.path, "".join(json_text(record) + "\n" for record in kept))
 
 
 class TensorBoardTracker(AbstractTracker):
     """Writes scalars for TensorBoard, tagged ``<split>/<name>`` (extra ``setwise[tensorboard]``).
+
+    The evaluations with the best weights are tagged ``final/<split>/<name>``: they are no points of the curves.
 
     Args:
         folder: the run folder; event files go to ``tensorboard/`` in it.
@@ -91,9 +78,11 @@ class TensorBoardTracker(AbstractTracker):
     def log(self, record: Mapping[str, Any]) -> None:
         if self._writer is None:
             self._writer = self._open(self._folder, purge_step=self._purge_step)
+            self._purge_step = None  # a file opened later, for the final metrics, hides nothing of this session
+        prefix = "final/" if record.get("final") else ""
         for name, value in record.items():
-            if isinstance(value, int | float) and name not in ("step", "time"):
-                self._writer.add_scalar(f"{record['split']}/{name}", value, record["step"])
+            if isinstance(value, int | float) and name not in ("step", "time", "final"):
+                self._writer.add_scalar(f"{prefix}{record['split']}/{name}", value, record["step"])
 
     def rewind(self, step: int, *, keep_evaluations: bool) -> None:
         self.close()
@@ -105,35 +94,22 @@ class TensorBoardTracker(AbstractTracker):
             self._writer = None
 
 
-def build_trackers(names: tuple[str, ...], folder: Path) -> list[AbstractTracker]:
+def build_trackers(names: Sequence[str], folder: Path) -> list[AbstractTracker]:
     """Return the trackers of a run: ``metrics.jsonl`` and those named.
 
     Raises:
-        ConfigError: a name's package is not installed.
+        ConfigError: a name is unknown, or its package is not installed.
     """
     known = {"tensorboard": TensorBoardTracker}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f'trainer.trackers names "{name}"; allowed: {", ".join(known)}{suggest(name, known)}')
     return [JsonlTracker(folder / "metrics.jsonl"), *(known[name](folder) for name in names)]
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a ``metrics.jsonl``; a last line cut short by a kill is left out.
-
-    Raises:
-        SetwiseError: another line than the last is not JSON.
-    """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise SetwiseError(f"{path}:{number} is not JSON ({error.msg}); delete that line to go on") from error
-    return records
-
-
 def _is_before(record: Mapping[str, Any], step: int, keep_evaluations: bool) -> bool:
+    if record.get("final"):
+        return False  # whatever its step, it was written after the end of training
     if record["split"] == "train" or keep_evaluations:
-        return record["step"] <= step and not record.get("final", False)
+        return record["step"] <= step
     return record["step"] < step

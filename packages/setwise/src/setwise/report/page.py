@@ -27,17 +27,24 @@ STOP_REASONS = {
 }
 
 # Keys of run.json that have a place of their own on the page; all others are listed under "Environment".
-_SHOWN_ELSEWHERE = frozenset({"recipe", "description", "status", "stop_reason", "best", "final", "sessions"})
+_SHOWN_ELSEWHERE = frozenset(
+    {"best", "description", "error", "final", "recipe", "sessions", "status", "step", "stop_reason"}
+)
+# The order and the names of rows under "Environment"; other keys follow, named by themselves.
 _LABELS = {
-    "elapsed": "Time of training",
-    "num_parameters": "Parameters",
+    "device": "Device",
+    "precision": "Precision",
     "precision_reason": "Reason for the precision",
+    "processes": "Processes",
+    "seed": "Seed",
+    "num_parameters": "Parameters",
+    "elapsed": "Time of training",
+    "started": "Started",
+    "finished": "Finished",
+    "versions": "Versions",
     "git_revision": "Git revision",
     "data_fingerprint": "Data fingerprint (sha256)",
 }
-_ENVIRONMENT_ORDER = (
-    "device precision precision_reason seed num_parameters elapsed started finished data_fingerprint git_revision"
-).split()
 
 
 @dataclass(frozen=True)
@@ -145,10 +152,14 @@ def _metrics_section(records: list[dict[str, Any]]) -> Html:
         for name in metric_names(metrics)
     ]
     if has_final(records):
-        return _section("Final metrics", _element("p", "Measured with the best weights."), _table(["", *splits], rows))
+        return _section(
+            "Final metrics",
+            _element("p", "Measured with the best weights."),
+            _table(["", *splits], rows, css="numbers"),
+        )
     step = format_value(max(record["step"] for record in records))
     note = f"The last of each split, up to step {step}. There is no final evaluation with the best weights yet."
-    return _section("Metrics so far", _element("p", note), _table(["", *splits], rows))
+    return _section("Metrics so far", _element("p", note), _table(["", *splits], rows, css="numbers"))
 
 
 def _curve(path: Path, figure: Any) -> Html:
@@ -194,17 +205,16 @@ def _yaml_line(line: str) -> Html:
 
 
 def _environment_section(info: Mapping[str, Any]) -> Html:
-    order = {key: number for number, key in enumerate(_ENVIRONMENT_ORDER)}
-    keys = sorted(info.keys() - _SHOWN_ELSEWHERE - {"error"}, key=lambda key: (order.get(key, len(order)), key))
+    shown = info.keys() - _SHOWN_ELSEWHERE
     rows = []
-    for key in keys:
+    for key in [*(key for key in _LABELS if key in shown), *sorted(shown - _LABELS.keys())]:
         value = format_duration(info[key]) if key == "elapsed" else _plain(info[key])
         if value:
             rows.append([_LABELS.get(key, key.replace("_", " ").capitalize()), value])
     sessions = info.get("sessions")
     if isinstance(sessions, list) and len(sessions) > 1:
         rows.append(["Sessions", f"{len(sessions)} (stopped and resumed)"])
-    return _section("Environment", _table(None, rows)) if rows else Html("")
+    return _section("Environment", _table([], rows, css="facts-table")) if rows else Html("")
 
 
 def _plain(value: object) -> str:
@@ -225,23 +235,23 @@ def _checkpoints_section(run: RunFolder, info: Mapping[str, Any]) -> Html:
             continue  # a save that is going on, or was interrupted
         sizes = [file.stat().st_size for file in folder.iterdir()]
         holds = "weights and state of training" if (folder / "optimizer.safetensors").exists() else "weights"
-        mark = "best" if int(folder.name) == best_step else ""
-        rows.append([format_value(int(folder.name)), holds, f"{sum(sizes) / 1e6:,.2f} MB", mark])
-    return _section("Checkpoints", _table(["step", "holds", "size", ""], rows)) if rows else Html("")
+        mark = " (the best)" if int(folder.name) == best_step else ""
+        rows.append([format_value(int(folder.name)), f"{sum(sizes) / 1e6:,.2f} MB", holds + mark])
+    return _section("Checkpoints", _table(["step", "size", "holds"], rows, css="listing")) if rows else Html("")
 
 
 def _section(title: str, *content: Html) -> Html:
     return _element("section", _element("h2", title), *content)
 
 
-def _table(head: list[str] | None, rows: Iterable[list[str]]) -> Html:
+def _table(head: list[str], rows: Iterable[list[str]], *, css: str) -> Html:
     body = [
         _element("tr", Html(f'<th scope="row">{escape(first)}</th>'), *(_element("td", cell) for cell in others))
         for first, *others in rows
     ]
-    header = Html("".join(f'<th scope="col">{escape(name)}</th>' for name in head or ()))
+    header = Html("".join(f'<th scope="col">{escape(name)}</th>' for name in head))
     parts = [_element("thead", _element("tr", header))] if head else []
-    return _element("table", *parts, _element("tbody", *body), css="numbers" if head else "facts-table")
+    return _element("table", *parts, _element("tbody", *body), css=css)
 
 
 def _element(tag: str, *content: object, css: str = "") -> Html:

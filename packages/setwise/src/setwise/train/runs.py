@@ -19,7 +19,7 @@ class RunFolder:
     """The files of one run.
 
     Attributes:
-        path: the folder; ``config.yaml``, ``run.json``, ``metrics.jsonl``, ``checkpoints/``, ``plots/``, ``report.html``.
+        path: the folder.
     """
 
     path: Path

@@ -55,10 +55,10 @@ def format_value(value: object) -> str:
 
     Example:
         >>> [format_value(value) for value in (0.98765, 31415.9, 1234567, None)]
-        ['0.9877', '31416', '1,234,567', '–']
+        ['0.9877', '31416', '1,234,567', '-']
     """
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -76,6 +76,6 @@ def format_duration(seconds: float | None) -> str:
         '1:02:03'
     """
     if seconds is None:
-        return "–"
+        return "-"
     minutes, whole_seconds = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{whole_seconds:02}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from setwise.errors import ConfigError
+from setwise.errors import ConfigError, suggest
 from setwise.train.files import cannot_write, json_text, read_jsonl, write_atomically
 
 
@@ -18,7 +18,7 @@ class AbstractTracker(ABC):
     def log(self, record: Mapping[str, Any]) -> None:
         """Take one record of JSON values."""
 
-    def rewind(self, step: int, *, keep_evaluations: bool) -> None:
+    def rewind(self, step: int, *, keep_evaluations: bool) -> None:  # noqa: B027  # a tracker may have no memory
         """Forget what was logged after ``step``, because training goes on from there.
 
         Args:
@@ -26,7 +26,7 @@ class AbstractTracker(ABC):
             keep_evaluations: whether evaluations at ``step`` itself happened before that checkpoint was written.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # nor anything held back
         """Write what is still held back."""
 
 

@@ -4,7 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from setwise.plugin import DatasetSpec, Ref, hookimpl
+from setwise.plugin import AttentionSpec, DatasetSpec, ModelSpec, OptimizerSpec, Ref, ScheduleSpec, TaskSpec, hookimpl
+
+
+@hookimpl
+def setwise_models() -> Iterable[ModelSpec]:
+    yield ModelSpec(
+        "encoder",
+        Ref("setwise.models.encoder:build"),
+        Ref("setwise.options:EncoderOptions"),
+        "Blocks of any attention over the fields of an item: tables, images, token sequences, point sets",
+    )
+    yield ModelSpec(
+        "causal-lm",
+        Ref("setwise.models.causal_lm:build"),
+        Ref("setwise.options:CausalLMOptions"),
+        "Decoder-only language model with any causal attention",
+    )
+
+
+@hookimpl
+def setwise_attentions() -> Iterable[AttentionSpec]:
+    yield AttentionSpec(
+        "mha",
+        Ref("setwise.attention.multihead:build_mha"),
+        Ref("setwise.options:MultiHeadOptions"),
+        "Multi-head softmax attention, with grouped queries, rotary positions and a key-value cache",
+        invariances=frozenset({"permutation", "padding", "causal", "translation"}),
+    )
 
 
 @hookimpl
@@ -16,4 +43,70 @@ def setwise_datasets() -> Iterable[DatasetSpec]:
         "A table: a CSV or parquet file, an OpenML dataset, or one of scikit-learn's",
         licence="of the table",
         offline=True,
+    )
+
+
+@hookimpl
+def setwise_tasks() -> Iterable[TaskSpec]:
+    yield TaskSpec(
+        "classification",
+        Ref("setwise.tasks.classification:build"),
+        Ref("setwise.options:ClassificationOptions"),
+        "Cross-entropy over one categorical target; accuracy, AUROC for two classes",
+    )
+    yield TaskSpec(
+        "regression",
+        Ref("setwise.tasks.regression:build"),
+        Ref("setwise.options:RegressionOptions"),
+        "Squared error over continuous targets; RMSE and mean absolute error",
+    )
+    yield TaskSpec(
+        "language-modeling",
+        Ref("setwise.tasks.language_modeling:build"),
+        Ref("setwise.options:LanguageModelingOptions"),
+        "Cross-entropy of the next token; perplexity and accuracy",
+    )
+
+
+@hookimpl
+def setwise_optimizers() -> Iterable[OptimizerSpec]:
+    yield OptimizerSpec(
+        "adam",
+        Ref("setwise.train.optim:build_adam"),
+        Ref("setwise.options:AdamOptions"),
+        "Adam (Kingma & Ba, 2015)",
+    )
+    yield OptimizerSpec(
+        "adamw",
+        Ref("setwise.train.optim:build_adamw"),
+        Ref("setwise.options:AdamWOptions"),
+        "Adam with decoupled weight decay (Loshchilov & Hutter, 2019)",
+    )
+    yield OptimizerSpec(
+        "sgd",
+        Ref("setwise.train.optim:build_sgd"),
+        Ref("setwise.options:SGDOptions"),
+        "Stochastic gradient descent with (Nesterov) momentum",
+    )
+
+
+@hookimpl
+def setwise_schedules() -> Iterable[ScheduleSpec]:
+    yield ScheduleSpec(
+        "constant",
+        Ref("setwise.train.schedules:build_constant"),
+        Ref("setwise.options:WarmupOptions"),
+        "Warm-up, then constant",
+    )
+    yield ScheduleSpec(
+        "linear",
+        Ref("setwise.train.schedules:build_linear"),
+        Ref("setwise.options:DecayOptions"),
+        "Warm-up, then a straight line down",
+    )
+    yield ScheduleSpec(
+        "cosine",
+        Ref("setwise.train.schedules:build_cosine"),
+        Ref("setwise.options:DecayOptions"),
+        "Warm-up, then half a cosine down (Loshchilov & Hutter, 2017)",
     )

@@ -13,6 +13,7 @@ from setwise.component import Component, Options, Slot, problem_at
 from setwise.document import Document, Problem, dump_yaml
 from setwise.errors import ConfigError
 from setwise.problems import describe_problems, explain
+from setwise.recipes import read_text
 from setwise.registry import Registry, default_registry
 
 __all__ = [
@@ -160,7 +161,7 @@ def load_config(
     """
     registry = registry or default_registry()
     if isinstance(source, Path):
-        label, source = str(source), _read(source)
+        label, source = str(source), read_text(source, str(source))
     document = Document.parse(source)
     if any(not problem.override for problem in document.problems) and not document.data:
         raise ConfigError(describe_problems(document.problems, label))
@@ -180,14 +181,3 @@ def load_config(
 def dump_config(config: RunConfig) -> str:
     """Write a configuration, with all defaults, as YAML that :func:`load_config` reads back to an equal one."""
     return dump_yaml(config.model_dump(mode="json"))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: the file is not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: the file cannot be read: {error.strerror}") from error

@@ -50,9 +50,9 @@ RECORDS: Mapping[str, type] = {**COMPONENTS, "recipes": RecipeSource, "commands"
 """What each hook returns: the hook of ``RECORDS["models"]`` is ``setwise_models``."""
 
 RESERVED_NAMES = frozenset(
-    ("data", "doctor", "evaluate", "list", "plugins", "predict", "report", "resume", "runs", "show", "train")
+    ("data", "doctor", "evaluate", "list", "local", "plugins", "predict", "report", "resume", "runs", "show", "train")
 )
-"""The commands of core. A plugin of such a name could not offer commands, so the names are refused."""
+"""The commands of core, which would hide those of a plugin of that name, and what runs of a user's file go under."""
 
 _GROUP_STEM = GROUP.rpartition("v")[0]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -195,7 +195,7 @@ def load_plugin(candidate: Candidate) -> LoadedPlugin:
     try:
         _check_name("plugin", candidate.name)
         if candidate.name in RESERVED_NAMES:
-            raise PluginError(f'"{candidate.name}" is a command of setwise; the plugin needs another name')
+            raise PluginError(f'"{candidate.name}" is a word of the command line; the plugin needs another name')
         hooks = _find_hooks(_import(candidate))
         records = {hook.removeprefix("setwise_"): _call(hook, function) for hook, function in hooks.items()}
     except KeyboardInterrupt:

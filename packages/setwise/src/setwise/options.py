@@ -94,3 +94,96 @@ class TableOptions(TableLayout):
         if self.openml_version is not None and not isinstance(self.openml, str):
             raise ValueError("openml_version tells datasets of one name apart; it needs openml to be a name, not an id")
         return self
+
+
+class ClassificationOptions(Options):
+    """Cross-entropy over one categorical target."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all categories")
+
+
+class RegressionOptions(Options):
+    """Squared error over continuous targets."""
+
+
+class LanguageModelingOptions(Options):
+    """Cross-entropy of the next token."""
+
+
+class AdamOptions(Options):
+    """Adam."""
+
+    lr: float = Field(1e-3, ge=0, description="learning rate")
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="decay of the means of gradient and square")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the mean square")
+    weight_decay: float = Field(0.0, ge=0, description="added to the gradient, times the weight")
+
+
+class AdamWOptions(AdamOptions):
+    """AdamW."""
+
+    weight_decay: float = Field(0.01, ge=0, description="share of a weight that is taken off per step, times lr")
+
+
+class SGDOptions(Options):
+    """Stochastic gradient descent."""
+
+    lr: float = Field(ge=0, description="learning rate")
+    momentum: Fraction = Field(0.0, description="share of the last step that is repeated")
+    nesterov: bool = Field(False, description="look ahead along the momentum; needs momentum")
+    weight_decay: float = Field(0.0, ge=0, description="added to the gradient, times the weight")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov=true needs momentum; set momentum, for example to 0.9")
+        return self
+
+
+class WarmupOptions(Options):
+    """A constant learning rate, after an optional warm-up."""
+
+    warmup_steps: int = Field(0, ge=0, description="steps in which the learning rate rises")
+    warmup_fraction: Fraction | None = Field(None, description="the same as a share of all steps")
+
+    @model_validator(mode="after")
+    def _has_one_warmup(self) -> Self:
+        if self.warmup_steps and self.warmup_fraction is not None:
+            raise ValueError("warmup_steps and warmup_fraction are both given; keep one of them")
+        return self
+
+    def num_warmup_steps(self, num_steps: int) -> int:
+        """Return the number of warm-up steps of a training of ``num_steps``."""
+        return self.warmup_steps if self.warmup_fraction is None else round(self.warmup_fraction * num_steps)
+
+
+class DecayOptions(WarmupOptions):
+    """A learning rate that falls until the last step, after an optional warm-up."""
+
+    final_fraction: float = Field(
+        0.0, ge=0, le=1, description="learning rate of the last step, as a share of the first"
+    )
+
+
+class MultiHeadOptions(Options):
+    """Multi-head scaled dot-product attention."""
+
+    num_heads: int = Field(4, ge=1, description="query heads")
+    num_kv_heads: int | None = Field(
+        None, ge=1, description="key and value heads, shared by query heads; null: as many"
+    )
+    head_dim: int | None = Field(None, ge=1, description="width of a head; null: dim / num_heads")
+    rope: bool = Field(False, description="rotary position embedding")
+    rope_base: float = Field(10_000.0, gt=1, description="base of the wavelengths of the rotary embedding")
+    bias: bool = Field(True, description="add biases in the four projections")
+    dropout: Fraction = Field(0.0, description="probability of dropping an attention weight, in training")
+    backend: Literal["auto", "reference", "sdpa"] = Field("auto", description="implementation; auto picks the fastest")
+
+    @model_validator(mode="after")
+    def _heads_fit_together(self) -> Self:
+        if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
+            fitting = ", ".join(str(count) for count in range(1, self.num_heads + 1) if self.num_heads % count == 0)
+            raise ValueError(f"num_kv_heads={self.num_kv_heads} must divide num_heads={self.num_heads}; try {fitting}")
+        if self.rope and self.head_dim is not None and self.head_dim % 2:
+            raise ValueError(f"rope=true turns pairs of numbers, so head_dim={self.head_dim} must be even")
+        return self

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from setwise.discovery import COMPONENTS, LoadedPlugin, PluginStatus, discover
 from setwise.errors import UnknownNameError, suggest
@@ -24,6 +24,8 @@ ENVIRONMENT_VARIABLE = "SETWISE_PLUGINS"
 
 _FIRST_PARTY = ("npt", "posattn", "swarm", "dual-attention")
 """Plugins that are developed with setwise, so that a missing name can say what to install: ``setwise-<plugin>``."""
+
+_Named = TypeVar("_Named")
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,15 @@ class Registry:
             >>> default_registry().get("optimizers", "adamw").qualified
             'setwise/adamw'
         """
-        entries = self._of(kind)
-        if name in entries:
-            return entries[name]
-        matches = [entry for entry in entries.values() if entry.name == name]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            names = " or ".join(entry.qualified for entry in matches)
-            raise UnknownNameError(f'the {kind.removesuffix("s")} "{name}" is ambiguous; write {names}')
-        raise UnknownNameError(self.explain_missing(kind.removesuffix("s"), name, list(entries)))
+        return self._lookup(kind.removesuffix("s"), name, self._of(kind))
+
+    def recipe(self, name: str) -> RecipeEntry:
+        """Return the recipe that a name stands for, under the same rules as :meth:`get`.
+
+        Raises:
+            UnknownNameError: nothing, or more than one thing, has that name.
+        """
+        return self._lookup("recipe", name, {recipe.qualified: recipe for recipe in self.recipes()})
 
     def recipes(self) -> list[RecipeEntry]:
         """Return the recipes of all plugins."""
@@ -112,28 +113,31 @@ class Registry:
             if (commands := plugin.records.get("commands", ()))
         }
 
-    def explain_missing(self, noun: str, name: str, available: Collection[str]) -> str:
-        """Say that nothing has a name, and what the user can do about it.
+    def _lookup(self, noun: str, name: str, table: Mapping[str, _Named]) -> _Named:
+        if name in table:
+            return table[name]
+        matches = [qualified for qualified in table if qualified.rpartition("/")[2] == name]
+        if len(matches) == 1:
+            return table[matches[0]]
+        if matches:
+            raise UnknownNameError(f'the {noun} "{name}" is ambiguous; write {" or ".join(matches)}')
+        raise UnknownNameError(f'unknown {noun} "{name}"{self._hint(noun, name, list(table))}')
 
-        Args:
-            noun: what was looked for, e.g. "model".
-            name: what was given.
-            available: the qualified names there are.
-        """
-        start = f'unknown {noun} "{name}"'
-        plugin, _, _ = name.rpartition("/")
-        if (wanted := plugin or name) not in (status.name for status in self.plugins if status.status == "ok"):
-            if broken := [status for status in self.plugins if status.name == wanted]:
-                return f"{start}: {'; '.join(map(_describe, broken))}"
+    def _hint(self, noun: str, name: str, available: Collection[str]) -> str:
+        """Say what the user can do about a name that is missing among those available."""
+        plugin, _, bare = name.rpartition("/")
+        wanted = plugin or name
+        if wanted not in (status.name for status in self.plugins if status.status == "ok"):
+            if broken := [_describe(status) for status in self.plugins if status.name == wanted]:
+                return f": {'; '.join(broken)}"
             if wanted in _FIRST_PARTY:
-                return f'{start}: the plugin "{wanted}" is not installed; run: pip install setwise-{wanted}'
-        bare = {each.rpartition("/")[2]: each for each in available}
-        near = suggest(name, available if plugin else bare) or suggest(name.rpartition("/")[2], bare)
-        siblings = [each for each in available if each.startswith(f"{plugin}/")] or sorted(available)
-        known = f"; there is {', '.join(siblings)}" if siblings else f"; no {noun} is registered"
+                return f': the plugin "{wanted}" is not installed; run: pip install setwise-{wanted}'
+        by_bare_name = {each.rpartition("/")[2]: each for each in available}
+        near = suggest(name, available if plugin else by_bare_name) or suggest(bare, by_bare_name)
+        choices = [each for each in available if each.startswith(f"{plugin}/")] or sorted(available)
+        known = f"; there is {', '.join(choices)}" if choices else f"; no {noun} is registered"
         absent = [status.name for status in self.plugins if status.status not in ("ok", "disabled")]
-        hint = f'; not loaded: {", ".join(absent)} (see "setwise plugins")' if absent else ""
-        return start + (near or known) + hint
+        return (near or known) + (f'; not loaded: {", ".join(absent)} (see "setwise plugins")' if absent else "")
 
     def _of(self, kind: str) -> dict[str, Entry]:
         if kind not in self._entries:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from setwise.config import Options
+from setwise.config import Component, Options, Slot
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -113,7 +113,7 @@ class LanguageModelingOptions(Options):
 class AdamOptions(Options):
     """Adam."""
 
-    lr: float = Field(1e-3, ge=0, description="learning rate")
+    lr: float = Field(1e-3, gt=0, description="learning rate")
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="decay of the means of gradient and square")
     eps: float = Field(1e-8, gt=0, description="added to the root of the mean square")
     weight_decay: float = Field(0.0, ge=0, description="added to the gradient, times the weight")
@@ -128,7 +128,7 @@ class AdamWOptions(AdamOptions):
 class SGDOptions(Options):
     """Stochastic gradient descent."""
 
-    lr: float = Field(ge=0, description="learning rate")
+    lr: float = Field(gt=0, description="learning rate")
     momentum: Fraction = Field(0.0, description="share of the last step that is repeated")
     nesterov: bool = Field(False, description="look ahead along the momentum; needs momentum")
     weight_decay: float = Field(0.0, ge=0, description="added to the gradient, times the weight")
@@ -187,3 +187,28 @@ class MultiHeadOptions(Options):
         if self.rope and self.head_dim is not None and self.head_dim % 2:
             raise ValueError(f"rope=true turns pairs of numbers, so head_dim={self.head_dim} must be even")
         return self
+
+
+class StackOptions(Options):
+    """A stack of attention blocks."""
+
+    dim: int = Field(64, ge=1, description="width of a token")
+    num_layers: int = Field(2, ge=1, description="number of blocks")
+    attention: Annotated[Component, Slot("attentions", default="setwise/mha")]
+    ffn_dim: int | None = Field(None, ge=1, description="width inside the feed-forward layer; null: 4 dim")
+    activation: Literal["relu", "gelu", "silu", "swiglu"] = Field("gelu", description="of the feed-forward layer")
+    norm: Literal["layer", "rms"] = Field("layer", description="LayerNorm or RMSNorm")
+    norm_first: bool = Field(True, description="normalise before attention and feed-forward layer, or after")
+    dropout: Fraction = Field(0.0, description="probability of dropping a hidden unit, in training")
+
+
+class EncoderOptions(StackOptions):
+    """Tokens of an item, attention between them, and a prediction off their mean."""
+
+    patch_size: int = Field(4, ge=1, description="side of an image's patches, in pixels; tables have none")
+
+
+class CausalLMOptions(StackOptions):
+    """A decoder-only language model."""
+
+    learned_positions: bool = Field(True, description="add learned positions; off for attentions that know theirs")

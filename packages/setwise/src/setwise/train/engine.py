@@ -10,13 +10,15 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from setwise.device import DeviceSetup, autocast, compile_module, grad_scaler
 from setwise.errors import ConfigError
+
+T = TypeVar("T")
 
 
 class AbstractEngine(ABC):
@@ -42,9 +44,13 @@ class AbstractEngine(ABC):
         self, model: nn.Module, make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], *, compiled: bool
     ) -> None:
         """Move and wrap the model, then build the optimizer over its parameters."""
-        self.module = self._place(model)
+        self.place(model)
         self.optimizer = make_optimizer(self.module)
         self.model = self._wrap(compile_module(self.module, compiled))
+
+    def place(self, model: nn.Module) -> None:
+        """Move the model to the device, without an optimizer: enough to evaluate and predict."""
+        self.module = self._place(model)
 
     @property
     def is_main(self) -> bool:
@@ -129,6 +135,10 @@ class AbstractEngine(ABC):
     def agree(self, flag: int) -> int:
         """Return the largest flag any process holds, so that all act alike. Synchronises."""
         return flag
+
+    def broadcast(self, value: T) -> T:
+        """Return the main process's ``value``."""
+        return value
 
 
 class SingleDeviceEngine(AbstractEngine):
@@ -220,6 +230,9 @@ class FabricEngine(AbstractEngine):
         largest = torch.tensor(flag, device=self.device)
         torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
         return int(largest)
+
+    def broadcast(self, value: T) -> T:
+        return self._fabric.broadcast(value)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         model, optimizer = super().state()

@@ -11,7 +11,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from setwise.config import TrainerConfig
+from setwise.config import TrainerConfig, parse_duration
 from setwise.data.dataset import AbstractDataModule
 from setwise.device import configure, explain_out_of_memory, move, preserve_rng, seed_everything_of
 from setwise.errors import CheckpointError, ConfigError, TrainingError, suggest
@@ -109,6 +109,7 @@ class Trainer:
         )
         self.max_steps = config.max_steps or (config.max_epochs or 0) * self.feed.steps_per_epoch
         self.eval_every = config.eval_every or self.feed.steps_per_epoch
+        self._max_seconds = math.inf if config.max_time is None else parse_duration(config.max_time)
         self._check_monitor()
         engine.prepare(model, make_optimizer, compiled=config.compile)
         self._base_lrs = [group["lr"] for group in engine.optimizer.param_groups]
@@ -371,11 +372,9 @@ class Trainer:
             return "patience"
         if self.state.step >= self.max_steps and not self._evaluation_is_due():
             return "max_steps"
-        code = 0
+        code = int(time.perf_counter() - self._session_start >= self._max_seconds)
         if self._signals.received is not None:
             code = 1 + RESUMABLE.index(self._signals.received)
-        elif self.config.max_seconds is not None:
-            code = int(time.perf_counter() - self._session_start >= self.config.max_seconds)
         # Asking the other processes waits for the device: on an accelerator they agree at log steps only.
         if self.engine.device.type == "cpu" or self.state.step % self.config.log_every == 0 or self.engine.world_size == 1:
             code = self.engine.agree(code)

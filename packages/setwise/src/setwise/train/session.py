@@ -1,0 +1,321 @@
+"""From a configuration to a finished run: what ``setwise train``, ``resume``, ``evaluate`` and ``predict`` do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from setwise.config import RunConfig, dump_config, load_config
+from setwise.data.dataset import AbstractDataModule
+from setwise.device import DeviceSetup, describe, move, preserve_rng, resolve_setup, seed_everything_of
+from setwise.errors import CheckpointError, SetwiseError
+from setwise.registry import Registry, default_registry
+from setwise.seeding import derive_seed
+from setwise.tasks.task import AbstractTask, StepContext
+from setwise.train.callbacks import AbstractCallback
+from setwise.train.checkpoint import CheckpointStore
+from setwise.train.engine import AbstractEngine, SingleDeviceEngine, build_engine
+from setwise.train.evaluation import evaluate
+from setwise.train.optim import parameter_groups
+from setwise.train.provenance import git_revision, versions
+from setwise.train.runs import RunFolder, new_run, write_atomically
+from setwise.train.trackers import build_trackers
+from setwise.train.trainer import FINISHED, Trainer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A configuration with what its author says of it.
+
+    Attributes:
+        name: ``<plugin>/<recipe>``.
+        description: the comment at the top of its file.
+    """
+
+    name: str
+    description: str
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a session of training ended.
+
+    Attributes:
+        run: the run folder.
+        reason: why training ended, see :meth:`setwise.train.trainer.Trainer.fit`.
+        final: metrics of the best weights by split; None when the run was stopped and can be resumed.
+    """
+
+    run: RunFolder
+    reason: str
+    final: dict[str, dict[str, float]] | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to resume."""
+        return self.final is not None
+
+
+def train(
+    recipe: Recipe,
+    *,
+    runs: Path,
+    callbacks: Sequence[AbstractCallback] = (),
+    announce: Callable[[str], None] = lambda line: None,
+    registry: Registry | None = None,
+) -> RunResult:
+    """Start a run and train it to its end, or until it is stopped.
+
+    Args:
+        recipe: what to train.
+        runs: where the run folder is made.
+        callbacks: see :class:`~setwise.train.callbacks.AbstractCallback`.
+        announce: takes lines that say what was chosen: device, precision, data, size of the model.
+        registry: for the versions stored with the run; the installed plugins when None.
+
+    Raises:
+        SetwiseError: anything that is wrong with the input; no run folder is made when it can be known before training.
+    """
+    config = recipe.config
+    setup = resolve_setup(config.trainer.device, config.trainer.precision)
+    engine = build_engine(setup, config.trainer.strategy)
+    run = engine.broadcast(new_run(runs, recipe.name))
+    trainer = build_trainer(config, engine=engine, run=run, callbacks=callbacks)
+    if engine.is_main:
+        run.create()
+        write_atomically(run.config_path, dump_config(config))
+        write_atomically(run.path / "data_spec.json", trainer.data.spec.to_json())
+        run.update_info(
+            {
+                "recipe": recipe.name,
+                "description": recipe.description,
+                "seed": config.seed,
+                "started": _now(),
+                "versions": versions(registry or default_registry()),
+                "git_revision": git_revision(Path.cwd()),
+                "data_fingerprint": trainer.data.fingerprint(),
+                "num_parameters": sum(p.numel() for p in engine.module.parameters()),
+                "precision": setup.precision,
+                "precision_reason": setup.reason,
+                "processes": engine.world_size,
+                "device": describe(setup.device),
+            }
+        )
+    for line in _introduction(trainer, setup):
+        announce(line)
+    return _run(trainer)
+
+
+def resume(
+    run: RunFolder,
+    *,
+    overrides: Sequence[str] = (),
+    callbacks: Sequence[AbstractCallback] = (),
+    announce: Callable[[str], None] = lambda line: None,
+) -> RunResult:
+    """Go on with a run from its newest sound checkpoint, to the bits it would have reached undisturbed.
+
+    Args:
+        run: the run.
+        overrides: changes to the configuration, of ``trainer`` only; they are stored with the run.
+        callbacks: see :class:`~setwise.train.callbacks.AbstractCallback`.
+        announce: takes lines that say where training goes on, and which damaged checkpoints were passed over.
+
+    Raises:
+        SetwiseError: an override is outside ``trainer``; the data has changed; there is no checkpoint to go on from.
+    """
+    for override in overrides:
+        if not override.startswith("trainer."):
+            raise SetwiseError(
+                f'"{override}" would change what the run computes; resume takes trainer.* only, such as '
+                "trainer.max_steps=2000 or trainer.max_time=1h. Start a new run with setwise train for the rest"
+            )
+    config, info = load_config(run.config_path, overrides), run.info()
+    precision = config.trainer.precision
+    setup = resolve_setup(config.trainer.device, info["precision"] if precision == "auto" else precision)
+    trainer = build_trainer(
+        config, engine=build_engine(setup, config.trainer.strategy), run=run, callbacks=callbacks
+    )
+    _check_data(run, trainer.data)
+    for problem in trainer.resume():
+        announce(f"{problem}; using the checkpoint before it")
+    if trainer.engine.is_main:
+        write_atomically(run.config_path, dump_config(config))
+    announce(f"Resuming {run.name} at step {trainer.state.step} of {trainer.max_steps}")
+    return _run(trainer)
+
+
+def build_trainer(
+    config: RunConfig, *, engine: AbstractEngine, run: RunFolder, callbacks: Iterable[AbstractCallback] = ()
+) -> Trainer:
+    """Build data, task, model and Trainer of a configuration; writes nothing.
+
+    Raises:
+        SetwiseError: anything that is wrong with the data or does not fit together.
+    """
+    data = build_data(config, engine)
+    task, model = _build_task_and_model(config, data.spec)
+    lr = config.optimizer.options.lr  # pyright: ignore[reportAttributeAccessIssue]  # see OptimizerSpec
+
+    def make_optimizer(module: nn.Module) -> torch.optim.Optimizer:
+        return config.optimizer.build(params=parameter_groups(module))
+
+    trainer = Trainer(
+        model,
+        data=data,
+        task=task,
+        make_optimizer=make_optimizer,
+        engine=engine,
+        config=config.trainer,
+        run=run,
+        seed=config.seed,
+        trackers=build_trackers(config.trainer.trackers, run.path) if engine.is_main else (),
+        callbacks=tuple(callbacks),
+    )
+    trainer.schedule = config.schedule.build(num_steps=trainer.max_steps, lr=lr)
+    return trainer
+
+
+def build_data(config: RunConfig, engine: AbstractEngine) -> AbstractDataModule:
+    """Build and prepare the data; with several processes the first fetches it and the others find it there."""
+    data: AbstractDataModule = config.data.build(seed=config.seed)
+    if engine.is_main:
+        data.prepare()
+    engine.barrier()
+    data.prepare()
+    return data
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run loaded for use: its model with the best weights, and what belongs to it."""
+
+    run: RunFolder
+    config: RunConfig
+    data: AbstractDataModule
+    task: AbstractTask
+    engine: AbstractEngine
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, in evaluation mode, on the device."""
+        return self.engine.module
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Return the loss and the metrics of a split."""
+        trainer = self.config.trainer
+        batch_size = trainer.micro_batch_size or trainer.batch_size
+        return evaluate(self.engine, self.task, self.data, split, batch_size=batch_size, seed=self.config.seed) or {}
+
+    @torch.no_grad()
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a copy of the rows with columns of predictions added.
+
+        Args:
+            frame: new rows with the input columns of the training data, in any order.
+
+        Raises:
+            DataError: a column is missing, or the data is no table.
+        """
+        items = self.data.prediction_items(frame)
+        batch_size = self.config.trainer.micro_batch_size or self.config.trainer.batch_size
+        parts: list[dict[str, torch.Tensor]] = []
+        for start in range(0, len(items), batch_size):
+            chunk = items[start : start + batch_size]
+            positions = range(start, start + len(chunk))
+            ctx = StepContext(0, 0, 1.0, "predict", False, self.config.seed, positions)
+            with self.engine.autocast():
+                predicted = self.task.predict(self.model, move(self.data.collate(chunk), self.engine.device), ctx)
+            parts.append({name: column.cpu() for name, column in predicted.items()})
+        columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return frame.assign(**self.task.decode(columns))
+
+
+def load_run(run: RunFolder, *, device: str = "auto", step: int | None = None) -> TrainedRun:
+    """Load a run's model with its best weights (the newest when nothing was evaluated), ready to evaluate or predict.
+
+    Args:
+        run: the run.
+        device: where the model goes.
+        step: which checkpoint instead of the best.
+
+    Raises:
+        SetwiseError: the run has no sound checkpoint, its data is missing or has changed.
+    """
+    config, info = load_config(run.config_path), run.info()
+    store = CheckpointStore(run.checkpoints_path)
+    if step is None:
+        newest, _ = store.load_newest()
+        step = newest.state["training"]["best_step"] or newest.step
+    elif step not in store.steps():
+        raise CheckpointError(f"{run.name} has no checkpoint at step {step}; it has: {store.steps()}")
+    checkpoint = store.load(step)
+    engine = SingleDeviceEngine(resolve_setup(device, info["precision"]))
+    data = build_data(config, engine)
+    _check_data(run, data)
+    task, model = _build_task_and_model(config, data.spec)
+    engine.place(model)
+    engine.load_model(checkpoint.model)
+    engine.module.eval()
+    return TrainedRun(run, config, data, task, engine)
+
+
+def _build_task_and_model(config: RunConfig, spec: Any) -> tuple[AbstractTask, nn.Module]:
+    task = config.task.build(data=spec)
+    cpu = torch.device("cpu")
+    with preserve_rng(cpu):
+        seed_everything_of(cpu, derive_seed(config.seed, "weights"))
+        return task, config.model.build(data=spec)
+
+
+def _run(trainer: Trainer) -> RunResult:
+    run, main = trainer.run, trainer.engine.is_main
+    if main:
+        sessions = [*(run.info().get("sessions", [])), {"started": _now(), "step": trainer.state.step}]
+        run.update_info({"status": "running", "stop_reason": None, "sessions": sessions})
+    status, reason, final = "failed", "error", None
+    try:
+        reason = trainer.fit()
+        if reason in FINISHED:
+            final = trainer.finish()
+        status = "stopped" if final is None else "done"
+    finally:
+        if main:
+            best = {"step": trainer.state.best_step, "value": trainer.state.best_value, "monitor": trainer.config.monitor}
+            ended = {"status": status, "stop_reason": reason, "finished": _now(), "elapsed": trainer.state.elapsed}
+            run.update_info({**ended, "step": trainer.state.step, "best": best, "final": final})
+    return RunResult(run, reason, final)
+
+
+def _check_data(run: RunFolder, data: AbstractDataModule) -> None:
+    trained_on, found = run.info()["data_fingerprint"], data.fingerprint()
+    if found != trained_on:
+        raise SetwiseError(
+            f"the data of {run.name} has changed since it was trained (fingerprint {found[:12]} instead of "
+            f"{trained_on[:12]}); put the old data back, or train a new run"
+        )
+
+
+def _introduction(trainer: Trainer, setup: DeviceSetup) -> list[str]:
+    data, parameters = trainer.data, sum(p.numel() for p in trainer.engine.module.parameters())
+    items = ", ".join(f"{data.num_items(split)} {split}" for split in data.splits)
+    return [
+        f"Run        {trainer.run.path}",
+        f"Device     {setup.device}, precision {setup.precision}: {setup.reason}",
+        f"Data       items: {items}; fingerprint {data.fingerprint()[:12]}",
+        f"Model      {type(trainer.engine.module).__name__}, {parameters:,} parameters",
+    ]
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from setwise.errors import CheckpointError, ConfigError, TrainingError
+from setwise.tasks import StepOutput
+from setwise.train.trainer import Trainer
+from torch import Tensor, nn
+
+MakeTrainer = Callable[..., Trainer]
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in trainer.engine.module.state_dict().items()}
+
+
+def assert_same_bits(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+def kill_self(number: signal.Signals) -> Callable[[Trainer], None]:
+    return lambda trainer: os.kill(os.getpid(), number)
+
+
+def records(trainer: Trainer, split: str) -> list[dict[str, float]]:
+    found = [json.loads(line) for line in trainer.run.metrics_path.read_text().splitlines()]
+    return [record for record in found if record["split"] == split]
+
+
+def without_times(found: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{k: v for k, v in record.items() if k not in ("time", "steps_per_second")} for record in found]
+
+
+def test_training_lowers_the_loss(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(max_steps=200, eval_every=100)
+    assert trainer.fit() == "max_steps"
+    first, last = records(trainer, "train")[0], records(trainer, "train")[-1]
+    assert last["loss"] < 0.2 * first["loss"]
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 5])
+def test_accumulation_and_ragged_last_batches_do_not_change_the_result(
+    make_trainer: MakeTrainer, micro_batch_size: int
+) -> None:
+    whole, parts = make_trainer("whole"), make_trainer("parts", micro_batch_size=micro_batch_size)
+    whole.fit()
+    parts.fit()
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop_at", [1, 4, 6, 11])
+def test_a_run_that_is_stopped_and_resumed_gives_the_same_bits(
+    make_trainer: MakeTrainer, act: type, stop_at: int, workers: int
+) -> None:
+    options = {"dropout": 0.3, "micro_batch_size": 1, "num_workers": workers, "schedule": lambda s: 0.01 / (1 + s)}
+    undisturbed = make_trainer("undisturbed", **options)
+    undisturbed.fit()
+    stopped = make_trainer("stopped", **options, callbacks=[act(stop_at, kill_self(signal.SIGTERM))])
+    reason = stopped.fit()
+    assert reason == "SIGTERM" if stop_at < 11 else reason in ("SIGTERM", "max_steps")
+    resumed = make_trainer("stopped", **options)
+    assert resumed.resume() == []
+    assert resumed.state.step == stop_at
+    assert resumed.fit() == "max_steps"
+    assert_same_bits(weights(resumed), weights(undisturbed))
+    for split in ("train", "val"):
+        assert without_times(records(resumed, split)) == without_times(records(undisturbed, split))
+    assert resumed.finish() == undisturbed.finish()
+
+
+def test_sigint_stops_after_the_step_and_signal_handlers_are_put_back(make_trainer: MakeTrainer, act: type) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    trainer = make_trainer(callbacks=[act(3, kill_self(signal.SIGINT))])
+    assert trainer.fit() == "SIGINT"
+    assert trainer.state.step == 3
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_wall_clock_limit_stops_a_session_and_the_next_goes_on(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(max_time="0.000001s")
+    assert trainer.fit() == "max_time"
+    resumed = make_trainer()
+    resumed.resume()
+    assert resumed.fit() == "max_steps"
+
+
+def test_after_kill_9_the_last_checkpoint_is_resumed_and_later_lines_are_forgotten(
+    make_trainer: MakeTrainer, act: type
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def die(trainer: Trainer) -> None:
+        raise Killed
+
+    undisturbed = make_trainer("undisturbed", checkpoint_every=2)
+    undisturbed.fit()
+    killed = make_trainer("killed", checkpoint_every=2, callbacks=[act(10, die)])
+    with pytest.raises(Killed):
+        killed.fit()
+    resumed = make_trainer("killed", checkpoint_every=2)
+    resumed.resume()
+    assert resumed.state.step == 8
+    resumed.fit()
+    assert_same_bits(weights(resumed), weights(undisturbed))
+    assert without_times(records(resumed, "val")) == without_times(records(undisturbed, "val"))
+
+
+def test_training_does_not_touch_the_global_random_state(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(dropout=0.5)
+    before = torch.get_rng_state()
+    trainer.fit()
+    trainer.finish()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_workers_and_log_cadence_do_not_change_the_weights(make_trainer: MakeTrainer) -> None:
+    one, other = make_trainer("one", dropout=0.5), make_trainer("other", dropout=0.5, num_workers=2, log_every=1)
+    one.fit()
+    other.fit()
+    assert_same_bits(weights(one), weights(other))
+
+
+def test_the_best_weights_are_kept_and_evaluated_at_the_end(make_trainer: MakeTrainer) -> None:
+    rates = [0.05] * 8 + [5.0] * 12
+    trainer = make_trainer(max_steps=20, eval_every=2, keep_checkpoints=1, schedule=lambda step: rates[step])
+    trainer.fit()
+    final = trainer.finish()
+    evaluations = records(trainer, "val")
+    best = min((r for r in evaluations if not r.get("final")), key=lambda r: r["loss"])
+    assert trainer.state.best_step == best["step"] < 20
+    assert final["val"]["loss"] == best["loss"]
+    assert set(final) == {"val", "test"}
+    assert set(trainer.store.steps()) == {best["step"], 20}
+
+
+def test_patience_counts_evaluations_without_improvement(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(max_steps=100, eval_every=1, patience=3, schedule=lambda step: 0.0)
+    assert trainer.fit() == "patience"
+    assert trainer.state.step == 4  # the first evaluation is the best, three more do not improve on it
+
+
+def test_between_full_checkpoints_only_weights_are_kept_for_the_best(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(max_steps=12, eval_every=2, checkpoint_every=6)
+    trainer.fit()
+    assert trainer.store.steps(resumable=True) == [6, 12]
+    assert trainer.state.best_step in trainer.store.steps()
+
+
+def test_a_loss_that_is_not_finite_ends_training_and_is_not_saved(make_trainer: MakeTrainer, squared_error: type) -> None:
+    class Diverges(squared_error):
+        def step(self, model, batch, ctx):  # noqa: ANN001, ANN202
+            out = super().step(model, batch, ctx)
+            return StepOutput(out.loss_sum * (math.nan if ctx.step == 6 else 1.0), out.weight, out.metrics)
+
+    trainer = make_trainer(task=Diverges())
+    with pytest.raises(TrainingError, match=r"loss is nan.*optimizer\.lr.*step 4"):
+        trainer.fit()
+    assert trainer.store.steps() == [4]
+
+
+def test_a_step_without_any_unit_of_loss_changes_nothing(make_trainer: MakeTrainer, squared_error: type) -> None:
+    class Nothing(squared_error):
+        def step(self, model, batch, ctx):  # noqa: ANN001, ANN202
+            out = super().step(model, batch, ctx)
+            return StepOutput(out.loss_sum * 0, 0.0, out.metrics)
+
+    trainer = make_trainer(task=Nothing(), eval_splits=[], optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.1))
+    before = weights(trainer)
+    trainer.fit()
+    assert_same_bits(weights(trainer), before)
+
+
+def test_clipping_bounds_the_step(make_trainer: MakeTrainer) -> None:
+    sgd = {"optimizer": lambda m: torch.optim.SGD(m.parameters(), lr=1.0), "max_steps": 1, "eval_splits": []}
+    by_norm, by_value = make_trainer("n", clip_norm=0.01, **sgd), make_trainer("v", clip_value=0.001, **sgd)
+    for trainer, norm in ((by_norm, True), (by_value, False)):
+        before = weights(trainer)
+        trainer.fit()
+        change = torch.cat([(weights(trainer)[name] - before[name]).flatten() for name in before])
+        if norm:
+            assert change.norm().item() == pytest.approx(0.01, rel=1e-3)
+        else:
+            assert change.abs().max().item() == pytest.approx(0.001, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"monitor": "val/los"}, r'monitor="val/los" is not measured; allowed: val/loss, val/mae; did you mean "val/loss"'),
+        ({"eval_splits": ["vl"], "monitor": "vl/loss"}, r'names "vl", the data has: train, val, test; did you mean "val"'),
+    ],
+)
+def test_impossible_evaluations_are_refused_before_training(
+    make_trainer: MakeTrainer, options: dict, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_trainer(**options)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(make_trainer: MakeTrainer) -> None:
+    undisturbed = make_trainer()
+    undisturbed.fit()
+    newest = undisturbed.store.folder(undisturbed.store.steps()[-1])
+    content = bytearray((newest / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "model.safetensors").write_bytes(content)
+    resumed = make_trainer()
+    (problem,) = resumed.resume()
+    assert str(newest) in problem
+    assert "model.safetensors" in problem
+    assert resumed.state.step == 8
+    resumed.fit()
+    assert_same_bits(weights(resumed), weights(undisturbed))
+
+
+def test_a_checkpoint_of_another_model_is_refused(make_trainer: MakeTrainer) -> None:
+    make_trainer().fit()
+    other = make_trainer()
+    other.engine.module[0] = nn.Linear(3, 17)
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        other.resume()
+
+
+def test_resume_without_a_checkpoint_says_so(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint below .* can be resumed"):
+        make_trainer().resume()
+
+
+def test_a_callback_state_survives(make_trainer: MakeTrainer, act: type) -> None:
+    class Counts(act):
+        count = 0
+
+        def on_step_end(self, trainer: Trainer) -> None:
+            self.count += 1
+
+        def state_dict(self) -> dict:
+            return {"count": self.count}
+
+        def load_state_dict(self, state: dict) -> None:
+            self.count = state["count"]
+
+    make_trainer(max_steps=4, callbacks=[Counts(0, print)]).fit()
+    second = Counts(0, print)
+    resumed = make_trainer(max_steps=6, callbacks=[second])
+    resumed.resume()
+    resumed.fit()
+    assert second.count == 6

@@ -117,12 +117,12 @@ def _header(title: str, run: RunFolder, info: Mapping[str, Any]) -> Html:
     if status == "running":
         ended = "The run has not ended, or was killed; writing the report again brings it up to date."
     error = _element("pre", info["error"], css="error") if info.get("error") else Html("")
-    best = info.get("best")
+    best, device = info.get("best"), info.get("device")
     facts = {
         "Best": _best_text(best) if isinstance(best, Mapping) and best.get("step") is not None else None,
         "Time": format_duration(info["elapsed"]) if isinstance(info.get("elapsed"), int | float) else None,
         "Parameters": format_value(info["num_parameters"]) if "num_parameters" in info else None,
-        "Device": _plain(info.get("device")),
+        "Device": _plain(device.get("name") or device.get("device") if isinstance(device, Mapping) else device),
         "Precision": _plain(info.get("precision")),
     }
     shown = [_element("div", _element("dt", name), _element("dd", value)) for name, value in facts.items() if value]
@@ -208,7 +208,7 @@ def _environment_section(info: Mapping[str, Any]) -> Html:
     shown = info.keys() - _SHOWN_ELSEWHERE
     rows = []
     for key in [*(key for key in _LABELS if key in shown), *sorted(shown - _LABELS.keys())]:
-        value = format_duration(info[key]) if key == "elapsed" else _plain(info[key])
+        value = format_duration(info[key]) if key == "elapsed" else _plain(info[key], key)
         if value:
             rows.append([_LABELS.get(key, key.replace("_", " ").capitalize()), value])
     sessions = info.get("sessions")
@@ -217,12 +217,15 @@ def _environment_section(info: Mapping[str, Any]) -> Html:
     return _section("Environment", _table([], rows, css="facts-table")) if rows else Html("")
 
 
-def _plain(value: object) -> str:
+def _plain(value: object, key: str = "") -> str:
     """Return a JSON value as a line for a person."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items() if item not in (None, "", [], {}))
+        shown = {name: _plain(item, name) for name, item in value.items()}
+        return ", ".join(f"{name} {text}" for name, text in shown.items() if text)
     if isinstance(value, list):
         return ", ".join(_plain(item) for item in value)
+    if key == "memory" and isinstance(value, int):
+        return f"{value / 2**30:.1f} GiB"
     return "" if value is None else format_value(value)
 
 

@@ -11,13 +11,13 @@ from setwise.plugin import AttentionSpec, DatasetSpec, ModelSpec, OptimizerSpec,
 def setwise_models() -> Iterable[ModelSpec]:
     yield ModelSpec(
         "encoder",
-        Ref("setwise.models.encoder:build"),
+        Ref("setwise.models.encoder:build_encoder"),
         Ref("setwise.options:EncoderOptions"),
         "Blocks of any attention over the fields of an item: tables, images, token sequences, point sets",
     )
     yield ModelSpec(
         "causal-lm",
-        Ref("setwise.models.causal_lm:build"),
+        Ref("setwise.models.causal_lm:build_causal_lm"),
         Ref("setwise.options:CausalLMOptions"),
         "Decoder-only language model with any causal attention",
     )

@@ -1,0 +1,5 @@
+"""``python -m setwise``."""
+
+from setwise.cli.main import run
+
+run()

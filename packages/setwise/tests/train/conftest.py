@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.regression import MeanAbsoluteError
+
 from setwise.config import TrainerConfig
 from setwise.data.dataset import AbstractDataModule
 from setwise.data.sampling import item_generator
@@ -19,9 +23,6 @@ from setwise.train.engine import SingleDeviceEngine
 from setwise.train.runs import RunFolder
 from setwise.train.trackers import JsonlTracker
 from setwise.train.trainer import Trainer
-from torch import Tensor, nn
-from torchmetrics import Metric
-from torchmetrics.regression import MeanAbsoluteError
 
 NUM_INPUTS = 3
 
@@ -121,7 +122,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
             data=data,
             task=task or SquaredError(noise=0.1),
             make_optimizer=optimizer or (lambda module: torch.optim.Adam(module.parameters(), lr=0.01)),
-            schedule=schedule,
+            make_schedule=None if schedule is None else lambda num_steps: schedule,
             engine=SingleDeviceEngine(resolve_setup("cpu", "32")),
             config=config,
             run=run,

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from setwise.errors import CheckpointError, ConfigError, TrainingError
 from setwise.tasks import StepOutput
 from setwise.train.trainer import Trainer
-from torch import Tensor, nn
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -98,16 +99,16 @@ def test_the_wall_clock_limit_stops_a_session_and_the_next_goes_on(make_trainer:
 def test_after_kill_9_the_last_checkpoint_is_resumed_and_later_lines_are_forgotten(
     make_trainer: MakeTrainer, act: type
 ) -> None:
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def die(trainer: Trainer) -> None:
-        raise Killed
+        raise KilledError
 
     undisturbed = make_trainer("undisturbed", checkpoint_every=2)
     undisturbed.fit()
     killed = make_trainer("killed", checkpoint_every=2, callbacks=[act(10, die)])
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         killed.fit()
     resumed = make_trainer("killed", checkpoint_every=2)
     resumed.resume()
@@ -158,9 +159,11 @@ def test_between_full_checkpoints_only_weights_are_kept_for_the_best(make_traine
     assert trainer.state.best_step in trainer.store.steps()
 
 
-def test_a_loss_that_is_not_finite_ends_training_and_is_not_saved(make_trainer: MakeTrainer, squared_error: type) -> None:
+def test_a_loss_that_is_not_finite_ends_training_and_is_not_saved(
+    make_trainer: MakeTrainer, squared_error: type
+) -> None:
     class Diverges(squared_error):
-        def step(self, model, batch, ctx):  # noqa: ANN001, ANN202
+        def step(self, model, batch, ctx):
             out = super().step(model, batch, ctx)
             return StepOutput(out.loss_sum * (math.nan if ctx.step == 6 else 1.0), out.weight, out.metrics)
 
@@ -172,7 +175,7 @@ def test_a_loss_that_is_not_finite_ends_training_and_is_not_saved(make_trainer: 
 
 def test_a_step_without_any_unit_of_loss_changes_nothing(make_trainer: MakeTrainer, squared_error: type) -> None:
     class Nothing(squared_error):
-        def step(self, model, batch, ctx):  # noqa: ANN001, ANN202
+        def step(self, model, batch, ctx):
             out = super().step(model, batch, ctx)
             return StepOutput(out.loss_sum * 0, 0.0, out.metrics)
 
@@ -198,8 +201,14 @@ def test_clipping_bounds_the_step(make_trainer: MakeTrainer) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"monitor": "val/los"}, r'monitor="val/los" is not measured; allowed: val/loss, val/mae; did you mean "val/loss"'),
-        ({"eval_splits": ["vl"], "monitor": "vl/loss"}, r'names "vl", the data has: train, val, test; did you mean "val"'),
+        (
+            {"monitor": "val/los"},
+            r'monitor="val/los" is not measured; allowed: val/loss, val/mae; did you mean "val/loss"',
+        ),
+        (
+            {"eval_splits": ["vl"], "monitor": "vl/loss"},
+            r'names "vl", the data has: train, val, test; did you mean "val"',
+        ),
     ],
 )
 def test_impossible_evaluations_are_refused_before_training(
@@ -234,7 +243,7 @@ def test_a_checkpoint_of_another_model_is_refused(make_trainer: MakeTrainer) -> 
 
 
 def test_resume_without_a_checkpoint_says_so(make_trainer: MakeTrainer, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no checkpoint below .* can be resumed"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint below .* can be resumed"):
         make_trainer().resume()
 
 

@@ -41,16 +41,16 @@ class Classification(AbstractTask):
     """
 
     def __init__(self, data: DataSpec, *, label_smoothing: float = 0.0) -> None:
-        targets = targets_of_kind(data, Categorical, "classification")
-        if len(targets) > 1:
-            names = ", ".join(field.name for field in targets)
-            raise ConfigError(f"classification predicts one target; the data has {len(targets)}: {names}. Choose one")
-        if targets[0].num_categories < 2:
+        target, *others = targets_of_kind(data, Categorical, "classification")
+        if others:
+            names = ", ".join(field.name for field in data.targets)
+            raise ConfigError(f"classification predicts one target; the data has: {names}. Choose one")
+        if target.num_categories < 2:
             raise ConfigError(
-                f'target "{targets[0].name}" has the only category "{targets[0].categories[0]}"; '
+                f'target "{target.name}" has the only category "{target.categories[0]}"; '
                 "classification needs at least 2"
             )
-        self.data, self.target = data, targets[0]
+        self.data, self.target = data, target
         self.label_smoothing = label_smoothing
 
     def step(self, model: nn.Module, batch: Any, ctx: StepContext) -> StepOutput:

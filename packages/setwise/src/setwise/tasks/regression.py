@@ -76,7 +76,11 @@ class Regression(AbstractTask):
             first = len(self.data.inputs)
             return table_inputs(batch, self.data), batch["values"][:, first:], ~batch["missing"][:, first:]
         truth = torch.stack([batch[field.name] for field in self.targets], dim=-1)
-        return {field.name: batch[field.name] for field in self.data.inputs}, truth, torch.ones_like(truth, dtype=torch.bool)
+        return (
+            {field.name: batch[field.name] for field in self.data.inputs},
+            truth,
+            torch.ones_like(truth, dtype=torch.bool),
+        )
 
 
 def build(options: RegressionOptions, *, data: DataSpec) -> Regression:

@@ -33,7 +33,7 @@ def table_inputs(batch: Mapping[str, Tensor], data: DataSpec) -> dict[str, Tenso
     """Return the input columns of a batch of table rows, without the targets.
 
     Args:
-        batch: ``values``, ``codes`` and ``missing`` of shape (batch, columns), columns in the order of ``data.columns``.
+        batch: ``values``, ``codes`` and ``missing`` (batch, columns), columns in the order of ``data.columns``.
         data: names the columns.
 
     Raises:

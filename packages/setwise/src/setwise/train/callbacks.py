@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ if TYPE_CHECKING:
     from setwise.train.trainer import Trainer
 
 
-class AbstractCallback(ABC):
-    """Something that watches a run. All methods do nothing unless overridden.
+class AbstractCallback:
+    """Something that watches a run. Every method does nothing unless a subclass overrides it.
 
     A callback that remembers anything a resumed run needs returns it from :meth:`state_dict`; it is stored as JSON
     in every checkpoint under the callback's class name.

@@ -1,8 +1,8 @@
 """Checkpoints: folders of safetensors and JSON, complete or not there, verified when read.
 
-A checkpoint is written to ``<step>.tmp/``, synced to disk and renamed; only then are old ones removed. ``manifest.json``
-holds the size and sha256 of every file, so one that was cut short or damaged is found out and named. Nothing that is
-loaded is a pickle.
+A checkpoint is written to ``<step>.tmp/``, synced to disk and renamed; only then are old ones removed.
+``manifest.json`` holds the size and sha256 of every file, so one that was cut short or damaged is found out and named.
+Nothing that is loaded is a pickle.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -66,7 +65,7 @@ class CheckpointStore:
     def steps(self, *, resumable: bool = False) -> list[int]:
         """Return the steps at which checkpoints stand, oldest first; ``resumable`` leaves out bare weights."""
         found = [p for p in self.root.glob("*") if p.name.isdigit()] if self.root.exists() else []
-        return sorted(int(p.name) for p in found if not resumable or (p / "optimizer.safetensors").exists())
+        return sorted(int(p.name) for p in found if not resumable or _is_resumable(p))
 
     def save(
         self, step: int, *, model: Mapping[str, Tensor], optimizer: Mapping[str, Any] | None, state: Mapping[str, Any]
@@ -83,29 +82,26 @@ class CheckpointStore:
             The folder.
 
         Raises:
-            CheckpointError: the disk is full or not writable; nothing half-written is left, older checkpoints stand.
+            CheckpointError: the disk is full or not writable, or the state has values of other kinds; nothing
+                half-written is left, older checkpoints stand.
         """
         target, temporary = self.folder(step), self.root / f"{step:08d}.tmp"
+        tensors: dict[str, Tensor] = {}
+        weights, aliases = _unshare(model)
+        document: dict[str, Any] = {"format": FORMAT, "step": step, "aliases": aliases, "state": dict(state)}
+        if optimizer is not None:
+            document["optimizer"] = _split(optimizer, tensors, "optimizer")
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            weights, aliases = _unshare(model)
             _write_tensors(temporary / "model.safetensors", weights)
-            document: dict[str, Any] = {"format": FORMAT, "step": step, "aliases": aliases, "state": dict(state)}
             if optimizer is not None:
-                tensors: dict[str, Tensor] = {}
-                document["optimizer"] = _split(optimizer, tensors, "")
                 _write_tensors(temporary / "optimizer.safetensors", tensors)
             _write_json(temporary / "state.json", document)
-            files = sorted(temporary.iterdir())
-            _write_json(temporary / "manifest.json", {f.name: {"size": f.stat().st_size, "sha256": _hash(f)} for f in files})
+            entries = {f.name: {"size": f.stat().st_size, "sha256": _hash(f)} for f in sorted(temporary.iterdir())}
+            _write_json(temporary / "manifest.json", entries)
             _sync(temporary)
-            replaced = self.root / f"{step:08d}.old.tmp"
-            if target.exists():  # the same step again: a stop right after the best weights were kept
-                target.rename(replaced)
-            temporary.rename(target)
-            _sync(self.root)
-            shutil.rmtree(replaced, ignore_errors=True)
+            self._put_in_place(temporary, target)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             left = self.steps(resumable=True)
@@ -114,6 +110,14 @@ class CheckpointStore:
                 + (f" from step {left[-1]}, which is safe" if left else "")
             ) from error
         return target
+
+    def _put_in_place(self, temporary: Path, target: Path) -> None:
+        replaced = target.with_name(target.name + ".old.tmp")
+        if target.exists():  # the same step again: a stop right after the best weights were kept
+            target.rename(replaced)
+        temporary.rename(target)
+        _sync(self.root)
+        shutil.rmtree(replaced, ignore_errors=True)
 
     def load(self, step: int) -> Checkpoint:
         """Read and verify the checkpoint at ``step``.
@@ -125,7 +129,9 @@ class CheckpointStore:
         _verify(folder)
         document = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
-            raise CheckpointError(f"{folder} has format {document['format']}, this version reads {FORMAT}; use the setwise that wrote it")
+            raise CheckpointError(
+                f"{folder} has format {document['format']}, this version reads {FORMAT}; use the setwise that wrote it"
+            )
         model = load_file(folder / "model.safetensors")
         for alias, name in document["aliases"].items():
             model[alias] = model[name]
@@ -159,6 +165,14 @@ class CheckpointStore:
                 shutil.rmtree(self.folder(step))
         for leftover in self.root.glob("*.tmp"):
             shutil.rmtree(leftover)
+
+
+def _is_resumable(folder: Path) -> bool:
+    """Whether a checkpoint was written with an optimizer; one whose manifest is damaged counts, so that it is named."""
+    try:
+        return "optimizer.safetensors" in json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
 
 
 def _verify(folder: Path) -> None:
@@ -206,7 +220,8 @@ def _split(tree: Any, tensors: dict[str, Tensor], path: str) -> Any:
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
     raise CheckpointError(
-        f"the optimizer's state has a {type(tree).__name__} at {path}; only tensors, numbers, strings, lists and dicts are saved"
+        f"the optimizer's state has a {type(tree).__name__} at {path}; "
+        "only tensors, numbers, strings, lists and dicts are saved"
     )
 
 

@@ -76,16 +76,13 @@ class AbstractEngine(ABC):
         """
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        gradients = [p.grad for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
-        norm = None
-        if gradients:
-            if factor is not None:
-                torch._foreach_mul_(gradients, factor)
-            if clip_norm is not None:
-                norm = self._clip_norm(clip_norm)
-            if clip_value is not None:
-                torch._foreach_clamp_min_(gradients, -clip_value)
-                torch._foreach_clamp_max_(gradients, clip_value)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if factor is not None:
+            for parameter in parameters:
+                parameter.grad.mul_(factor)
+        norm = None if clip_norm is None else self._clip_norm(parameters, clip_norm)
+        if clip_value is not None:
+            nn.utils.clip_grad_value_(parameters, clip_value)
         if self.scaler is not None:
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -94,8 +91,7 @@ class AbstractEngine(ABC):
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def _clip_norm(self, largest: float) -> Tensor:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+    def _clip_norm(self, parameters: list[nn.Parameter], largest: float) -> Tensor:
         return nn.utils.clip_grad_norm_(parameters, largest)
 
     def backward(self, loss: Tensor) -> None:
@@ -178,7 +174,8 @@ class FabricEngine(AbstractEngine):
         super().__init__(setup)
         try:
             from lightning_fabric import Fabric
-            from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+            from lightning_fabric.strategies.ddp import DDPStrategy
+            from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
         except ImportError as error:
             raise ConfigError(
                 f"{process_count()} processes were started, which needs lightning-fabric; "
@@ -253,8 +250,8 @@ class FabricEngine(AbstractEngine):
         }
         super().load_optimizer({**state, "state": sharded})
 
-    def _clip_norm(self, largest: float) -> Tensor:
-        return _whole(super()._clip_norm(largest))
+    def _clip_norm(self, parameters: list[nn.Parameter], largest: float) -> Tensor:
+        return _whole(super()._clip_norm(parameters, largest))
 
 
 def process_count() -> int:
@@ -282,7 +279,8 @@ def _shard(model: nn.Module, mesh: Any) -> nn.Module:
 
 
 def _whole(value: Tensor) -> Tensor:
-    return value.full_tensor() if hasattr(value, "full_tensor") else value  # DTensor of FSDP2
+    full_tensor = getattr(value, "full_tensor", None)  # that of FSDP2's DTensor
+    return value if full_tensor is None else full_tensor()
 
 
 def _shaped_like(value: Any, parameter: Tensor) -> bool:

@@ -46,7 +46,9 @@ def evaluate(
     """
     num_items = data.num_items(split)
     if num_items == 0:
-        raise DataError(f'split "{split}" has no items to evaluate; take it out of trainer.eval_splits and final_splits')
+        raise DataError(
+            f'split "{split}" has no items to evaluate; take it out of trainer.eval_splits and final_splits'
+        )
     metrics = {name: metric.to(engine.device) for name, metric in task.metrics(split).items()}
     totals = torch.zeros(2, device=engine.device)
     num_batches = math.ceil(num_items / batch_size)

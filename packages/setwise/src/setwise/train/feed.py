@@ -129,7 +129,7 @@ class TrainFeed:
             return (items[key] for key in plan)
         loader = DataLoader(
             items,
-            sampler=plan,  # pyright: ignore[reportArgumentType]  # any iterable of keys will do
+            sampler=plan,
             batch_size=None,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,

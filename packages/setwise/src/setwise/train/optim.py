@@ -12,12 +12,16 @@ from setwise.options import AdamOptions, SGDOptions
 
 def build_adam(options: AdamOptions, *, params: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba, 2015); weight decay is added to the gradient."""
-    return torch.optim.Adam(params, lr=options.lr, betas=options.betas, eps=options.eps, weight_decay=options.weight_decay)
+    return torch.optim.Adam(
+        params, lr=options.lr, betas=options.betas, eps=options.eps, weight_decay=options.weight_decay
+    )
 
 
 def build_adamw(options: AdamOptions, *, params: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter, 2019); weight decay is decoupled from the gradient."""
-    return torch.optim.AdamW(params, lr=options.lr, betas=options.betas, eps=options.eps, weight_decay=options.weight_decay)
+    return torch.optim.AdamW(
+        params, lr=options.lr, betas=options.betas, eps=options.eps, weight_decay=options.weight_decay
+    )
 
 
 def build_sgd(options: SGDOptions, *, params: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -17,7 +17,7 @@ def versions(registry: Registry) -> dict[str, str]:
 
 
 def git_revision(folder: Path) -> str | None:
-    """Return the commit of the git checkout around ``folder``, with ``+`` when files differ from it; None outside one."""
+    """Return the commit of the git checkout around ``folder``, ``+`` added when files differ; None outside one."""
     try:
         revision = _git(folder, "rev-parse", "HEAD")
         return revision + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
@@ -26,5 +26,7 @@ def git_revision(folder: Path) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
     return done.stdout.strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,10 @@ from setwise.train.callbacks import AbstractCallback
 from setwise.train.checkpoint import CheckpointStore
 from setwise.train.engine import AbstractEngine, SingleDeviceEngine, build_engine
 from setwise.train.evaluation import evaluate
+from setwise.train.files import write_atomically
 from setwise.train.optim import parameter_groups
 from setwise.train.provenance import git_revision, versions
-from setwise.train.runs import RunFolder, new_run, write_atomically
+from setwise.train.runs import RunFolder, new_run
 from setwise.train.trackers import build_trackers
 from setwise.train.trainer import FINISHED, Trainer
 
@@ -143,9 +144,7 @@ def resume(
     config, info = load_config(run.config_path, overrides), run.info()
     precision = config.trainer.precision
     setup = resolve_setup(config.trainer.device, info["precision"] if precision == "auto" else precision)
-    trainer = build_trainer(
-        config, engine=build_engine(setup, config.trainer.strategy), run=run, callbacks=callbacks
-    )
+    trainer = build_trainer(config, engine=build_engine(setup, config.trainer.strategy), run=run, callbacks=callbacks)
     _check_data(run, trainer.data)
     for problem in trainer.resume():
         announce(f"{problem}; using the checkpoint before it")
@@ -167,14 +166,12 @@ def build_trainer(
     task, model = _build_task_and_model(config, data.spec)
     lr = config.optimizer.options.lr  # pyright: ignore[reportAttributeAccessIssue]  # see OptimizerSpec
 
-    def make_optimizer(module: nn.Module) -> torch.optim.Optimizer:
-        return config.optimizer.build(params=parameter_groups(module))
-
-    trainer = Trainer(
+    return Trainer(
         model,
         data=data,
         task=task,
-        make_optimizer=make_optimizer,
+        make_optimizer=lambda module: config.optimizer.build(params=parameter_groups(module)),
+        make_schedule=lambda num_steps: config.schedule.build(num_steps=num_steps, lr=lr),
         engine=engine,
         config=config.trainer,
         run=run,
@@ -182,8 +179,6 @@ def build_trainer(
         trackers=build_trackers(config.trainer.trackers, run.path) if engine.is_main else (),
         callbacks=tuple(callbacks),
     )
-    trainer.schedule = config.schedule.build(num_steps=trainer.max_steps, lr=lr)
-    return trainer
 
 
 def build_data(config: RunConfig, engine: AbstractEngine) -> AbstractDataModule:
@@ -255,11 +250,14 @@ def load_run(run: RunFolder, *, device: str = "auto", step: int | None = None) -
     config, info = load_config(run.config_path), run.info()
     store = CheckpointStore(run.checkpoints_path)
     if step is None:
-        newest, _ = store.load_newest()
-        step = newest.state["training"]["best_step"] or newest.step
-    elif step not in store.steps():
+        checkpoint, _ = store.load_newest()
+        best_step = checkpoint.state["training"]["best_step"]
+        if best_step is not None and best_step != checkpoint.step:
+            checkpoint = store.load(best_step)
+    elif step in store.steps():
+        checkpoint = store.load(step)
+    else:
         raise CheckpointError(f"{run.name} has no checkpoint at step {step}; it has: {store.steps()}")
-    checkpoint = store.load(step)
     engine = SingleDeviceEngine(resolve_setup(device, info["precision"]))
     data = build_data(config, engine)
     _check_data(run, data)
@@ -291,7 +289,11 @@ def _run(trainer: Trainer) -> RunResult:
         status = "stopped" if final is None else "done"
     finally:
         if main:
-            best = {"step": trainer.state.best_step, "value": trainer.state.best_value, "monitor": trainer.config.monitor}
+            best = {
+                "step": trainer.state.best_step,
+                "value": trainer.state.best_value,
+                "monitor": trainer.config.monitor,
+            }
             ended = {"status": status, "stop_reason": reason, "finished": _now(), "elapsed": trainer.state.elapsed}
             run.update_info({**ended, "step": trainer.state.step, "best": best, "final": final})
     return RunResult(run, reason, final)

@@ -66,7 +66,8 @@ class Trainer:
         data: a prepared data module.
         task: owns the loss and the metrics.
         make_optimizer: builds the optimizer over the parameters of the (placed, possibly sharded) model.
-        schedule: maps the number of finished steps to the learning rate of the next; None keeps the optimizer's.
+        make_schedule: given the number of all steps, returns what maps the number of finished steps to the learning
+            rate of the next; None keeps the optimizer's.
         engine: the hardware.
         config: what to do; see :class:`~setwise.config.TrainerConfig`.
         run: where checkpoints go.
@@ -85,7 +86,7 @@ class Trainer:
         data: AbstractDataModule,
         task: AbstractTask,
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-        schedule: Callable[[int], float] | None,
+        make_schedule: Callable[[int], Callable[[int], float]] | None,
         engine: AbstractEngine,
         config: TrainerConfig,
         run: RunFolder,
@@ -93,7 +94,7 @@ class Trainer:
         trackers: Sequence[AbstractTracker] = (),
         callbacks: Sequence[AbstractCallback] = (),
     ) -> None:
-        self.data, self.task, self.schedule, self.engine = data, task, schedule, engine
+        self.data, self.task, self.engine = data, task, engine
         self.config, self.run, self.seed = config, run, seed
         self.trackers, self.callbacks = tuple(trackers), tuple(callbacks)
         self.store = CheckpointStore(run.checkpoints_path)
@@ -108,6 +109,7 @@ class Trainer:
             pin_memory=engine.device.type == "cuda",
         )
         self.max_steps = config.max_steps or (config.max_epochs or 0) * self.feed.steps_per_epoch
+        self.schedule = None if make_schedule is None else make_schedule(self.max_steps)
         self.eval_every = config.eval_every or self.feed.steps_per_epoch
         self._max_seconds = math.inf if config.max_time is None else parse_duration(config.max_time)
         self._check_monitor()
@@ -238,7 +240,10 @@ class Trainer:
         if self.state.best_step is not None:
             self.engine.load_model(self.store.load(self.state.best_step).model)
         results: dict[str, dict[str, float]] = {}
-        with preserve_rng(self.engine.device), configure(tf32=self.config.tf32, deterministic=self.config.deterministic):
+        with (
+            preserve_rng(self.engine.device),
+            configure(tf32=self.config.tf32, deterministic=self.config.deterministic),
+        ):
             for split in self.config.final_splits:
                 if split in self.data.splits:
                     results[split] = self._evaluate(split, interruptible=False) or {}
@@ -251,17 +256,15 @@ class Trainer:
         engine, step = self.engine, self.state.step
         num_items = self.feed.num_items_at(step)
         alone = len(micro_batches) == 1 and engine.world_size == 1
-        totals = torch.zeros_like(self._totals)
+        totals, scalars = torch.zeros_like(self._totals), {}
         for number, micro in enumerate(micro_batches):
             seed_everything_of(engine.device, derive_seed(self.seed, "step", step, engine.rank, number))
-            ctx = StepContext(
-                step, micro.epoch, step / self.max_steps, "train", True, self.seed, micro.positions
-            )
+            ctx = StepContext(step, micro.epoch, step / self.max_steps, "train", True, self.seed, micro.positions)
             with engine.accumulate(last=number == len(micro_batches) - 1):
                 with engine.autocast():
                     out = self.task.step(engine.model, move(micro.data, engine.device), ctx)
                 weight = scalar_like(totals, out.weight)
-                loss = out.loss_sum
+                loss, scalars = out.loss_sum, out.scalars
                 if not micro.counted:
                     loss, weight = loss * 0, weight * 0
                 # Alone, the mean is known at once; otherwise the sum is kept in range by the item count, and the
@@ -276,7 +279,7 @@ class Trainer:
         self._set_learning_rate(step)
         norm = engine.apply_gradients(factor, clip_norm=self.config.clip_norm, clip_value=self.config.clip_value)
         self._totals += totals
-        self._scalars = out.scalars if norm is None else {**out.scalars, "grad_norm": norm}
+        self._scalars = scalars if norm is None else {**scalars, "grad_norm": norm}
         self._steps_since_log += 1
         self.state.step += 1
         for callback in self.callbacks:
@@ -376,7 +379,11 @@ class Trainer:
         if self._signals.received is not None:
             code = 1 + RESUMABLE.index(self._signals.received)
         # Asking the other processes waits for the device: on an accelerator they agree at log steps only.
-        if self.engine.device.type == "cpu" or self.state.step % self.config.log_every == 0 or self.engine.world_size == 1:
+        if (
+            self.engine.device.type == "cpu"
+            or self.state.step % self.config.log_every == 0
+            or self.engine.world_size == 1
+        ):
             code = self.engine.agree(code)
             return RESUMABLE[code - 1] if code else None
         return None

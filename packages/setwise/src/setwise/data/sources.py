@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from setwise.data.columns import require_unique_names
@@ -116,8 +117,8 @@ def _read_sklearn(name: str) -> SourceTable:
     bunch: Any = getattr(datasets, f"load_{name}")(as_frame=True)
     frame: pd.DataFrame = bunch.frame
     labels = bunch.get("target_names")
-    if labels is not None:
-        frame = frame.assign(target=pd.Series(labels, dtype=object).take(frame["target"]).to_numpy())
+    if labels is not None and all(isinstance(label, str) for label in labels):
+        frame = frame.assign(target=np.asarray(labels, dtype=object)[frame["target"]])
     return SourceTable(frame, ("target",))
 
 

@@ -20,7 +20,7 @@ def build_linear(options: DecayOptions, *, num_steps: int, lr: float) -> Callabl
 
 
 def build_cosine(options: DecayOptions, *, num_steps: int, lr: float) -> Callable[[int], float]:
-    """Linear warm-up, then half a cosine to ``final_fraction * lr`` (Loshchilov & Hutter, 2017, equation 5)."""
+    """Linear warm-up, then half a cosine to ``final_fraction * lr`` (Loshchilov & Hutter, 2017)."""
     final = options.final_fraction
     return _with_warmup(
         options, num_steps, lr, lambda share: final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * share))

@@ -34,20 +34,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A configuration with what its author says of it.
-
-    Attributes:
-        name: ``<plugin>/<recipe>``.
-        description: the comment at the top of its file.
-    """
-
-    name: str
-    description: str
-    config: RunConfig
-
-
-@dataclass(frozen=True)
 class RunResult:
     """How a session of training ended.
 
@@ -55,11 +41,13 @@ class RunResult:
         run: the run folder.
         reason: why training ended, see :meth:`setwise.train.trainer.Trainer.fit`.
         final: metrics of the best weights by split; None when the run was stopped and can be resumed.
+        is_main: whether this is the process that talks to the user.
     """
 
     run: RunFolder
     reason: str
     final: dict[str, dict[str, float]] | None
+    is_main: bool
 
     @property
     def finished(self) -> bool:
@@ -68,8 +56,10 @@ class RunResult:
 
 
 def train(
-    recipe: Recipe,
+    config: RunConfig,
     *,
+    name: str,
+    description: str = "",
     runs: Path,
     callbacks: Sequence[AbstractCallback] = (),
     announce: Callable[[str], None] = lambda line: None,
@@ -78,7 +68,9 @@ def train(
     """Start a run and train it to its end, or until it is stopped.
 
     Args:
-        recipe: what to train.
+        config: what to train.
+        name: what the run is filed under, ``<plugin>/<recipe>``.
+        description: what the recipe says of itself.
         runs: where the run folder is made.
         callbacks: see :class:`~setwise.train.callbacks.AbstractCallback`.
         announce: takes lines that say what was chosen: device, precision, data, size of the model.
@@ -87,10 +79,9 @@ def train(
     Raises:
         SetwiseError: anything that is wrong with the input; no run folder is made when it can be known before training.
     """
-    config = recipe.config
     setup = resolve_setup(config.trainer.device, config.trainer.precision)
     engine = build_engine(setup, config.trainer.strategy)
-    run = engine.broadcast(new_run(runs, recipe.name))
+    run = engine.broadcast(new_run(runs, name))
     trainer = build_trainer(config, engine=engine, run=run, callbacks=callbacks)
     if engine.is_main:
         run.create()
@@ -98,8 +89,8 @@ def train(
         write_atomically(run.path / "data_spec.json", trainer.data.spec.to_json())
         run.update_info(
             {
-                "recipe": recipe.name,
-                "description": recipe.description,
+                "recipe": name,
+                "description": description,
                 "seed": config.seed,
                 "started": _now(),
                 "versions": versions(registry or default_registry()),
@@ -112,8 +103,8 @@ def train(
                 "device": describe(setup.device),
             }
         )
-    for line in _introduction(trainer, setup):
-        announce(line)
+        for line in _introduction(trainer, setup):
+            announce(line)
     return _run(trainer)
 
 
@@ -146,11 +137,12 @@ def resume(
     setup = resolve_setup(config.trainer.device, info["precision"] if precision == "auto" else precision)
     trainer = build_trainer(config, engine=build_engine(setup, config.trainer.strategy), run=run, callbacks=callbacks)
     _check_data(run, trainer.data)
-    for problem in trainer.resume():
-        announce(f"{problem}; using the checkpoint before it")
+    problems = trainer.resume()
     if trainer.engine.is_main:
+        for problem in problems:
+            announce(f"{problem}; using the checkpoint before it")
         write_atomically(run.config_path, dump_config(config))
-    announce(f"Resuming {run.name} at step {trainer.state.step} of {trainer.max_steps}")
+        announce(f"Resuming {run.name} at step {trainer.state.step} of {trainer.max_steps}")
     return _run(trainer)
 
 
@@ -296,7 +288,7 @@ def _run(trainer: Trainer) -> RunResult:
             }
             ended = {"status": status, "stop_reason": reason, "finished": _now(), "elapsed": trainer.state.elapsed}
             run.update_info({**ended, "step": trainer.state.step, "best": best, "final": final})
-    return RunResult(run, reason, final)
+    return RunResult(run, reason, final, main)
 
 
 def _check_data(run: RunFolder, data: AbstractDataModule) -> None:

@@ -1,0 +1,44 @@
+"""``setwise evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from setwise.cli.output import Output, OutputParameter
+from setwise.train.runs import open_run
+
+
+def evaluate(
+    run: str,
+    *,
+    split: Annotated[list[str], Parameter(consume_multiple=True)] | None = None,
+    step: int | None = None,
+    device: str = "auto",
+    folder: Annotated[Path, Parameter(name="--runs")] = Path("runs"),
+    output: OutputParameter = Output(),
+) -> None:
+    """Evaluate the best weights of a run.
+
+    Args:
+        run: folder or id of the run, or "latest".
+        split: splits to evaluate, such as val test; all that the data has when not given.
+        step: evaluate the checkpoint of this step instead of the best.
+        device: auto, cpu, cuda, cuda:INDEX or mps.
+        folder: where runs are.
+    """
+    opened = open_run(run, folder)
+    from setwise.train.session import load_run  # imports torch: after the run was found
+
+    trained = load_run(opened, device=device, step=step)
+    results = {name: trained.evaluate(name) for name in split or trained.data.splits}
+    if output.json:
+        output.document(results)
+    else:
+        output.table([{"split": name, **_rounded(values)} for name, values in results.items()])
+
+
+def _rounded(values: dict[str, float]) -> dict[str, str]:
+    return {name: f"{value:.6g}" for name, value in values.items()}

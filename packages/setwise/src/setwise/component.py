@@ -146,12 +146,16 @@ class Slot:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         name: JsonSchemaValue = {"type": "string"}
-        return {
-            "type": "object",
-            "description": f"one of the {self.kind}, by name, and its options",
-            "properties": {"name": name if self.default is None else {**name, "default": self.default}},
-            "required": ["name"] if self.default is None else [],
+        section: JsonSchemaValue = {"type": "object", "properties": {"name": name}, "required": ["name"]}
+        place: JsonSchemaValue = {
+            "anyOf": [name, section],
+            "description": f"one of the {self.kind}, by name or with its options",
+            "x-setwise-kind": self.kind,
         }
+        if self.default is None:
+            return place
+        del section["required"]
+        return {**place, "default": self.default}
 
     def _validate(self, value: Any, info: ValidationInfo) -> Component:
         if isinstance(value, Component):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from setwise.component import Component, Options, Slot, problem_at
-from setwise.document import Document, Problem, dump_yaml
+from setwise.component import Component, Options, Slot, load_reference, problem_at
+from setwise.document import Document, dump_yaml
 from setwise.errors import ConfigError
 from setwise.problems import describe_problems, explain
 from setwise.recipes import read_text
@@ -23,6 +23,7 @@ __all__ = [
     "Slot",
     "TrainerConfig",
     "dump_config",
+    "load_component",
     "load_config",
     "parse_duration",
 ]
@@ -163,21 +164,55 @@ def load_config(
     if isinstance(source, Path):
         label, source = str(source), read_text(source, str(source))
     document = Document.parse(source)
-    if any(not problem.override for problem in document.problems) and not document.data:
+    if document.problems and not document.data:
         raise ConfigError(describe_problems(document.problems, label))
     for override in overrides:
         document.override(override)
-    config: RunConfig | None = None
-    problems: list[Problem] = list(document.problems)
-    try:
-        config = RunConfig.model_validate(document.data, context={"registry": registry})
-    except ValidationError as error:
-        problems += explain(error, document)
-    if config is None or problems:
-        raise ConfigError(describe_problems(problems, label))
-    return config
+    return _validate(RunConfig, document, registry, label)
+
+
+def load_component(kind: str, name: str, overrides: Sequence[str] = (), registry: Registry | None = None) -> Component:
+    """Return a component by its name, with options given as ``option=value``.
+
+    Args:
+        kind: one of :data:`setwise.registry.KINDS`.
+        name: as in a recipe.
+        overrides: options, as in :func:`load_config`.
+        registry: where the name is looked up; the installed plugins when None.
+
+    Raises:
+        UnknownNameError: there is no such component.
+        ConfigError: the options are wrong.
+
+    Example:
+        >>> load_component("optimizers", "adamw", ["lr=1e-2"]).options.lr
+        0.01
+    """
+    registry = registry or default_registry()
+    entry = registry.get(kind, name)
+    document = Document()
+    for override in overrides:
+        document.override(override)
+    options = load_reference(entry.qualified, entry.spec, "config")
+    return Component(kind, entry.qualified, _validate(options, document, registry, entry.qualified), entry.spec)
 
 
 def dump_config(config: RunConfig) -> str:
     """Write a configuration, with all defaults, as YAML that :func:`load_config` reads back to an equal one."""
     return dump_yaml(config.model_dump(mode="json"))
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _validate(model: type[_Model], document: Document, registry: Registry, label: str) -> _Model:
+    """Validate a document and raise its own problems and those of its values together."""
+    problems = list(document.problems)
+    try:
+        validated = model.model_validate(document.data, context={"registry": registry})
+    except ValidationError as error:
+        problems += explain(error, document)
+    else:
+        if not problems:
+            return validated
+    raise ConfigError(describe_problems(problems, label))

@@ -32,7 +32,7 @@ _SCALARS = (
 
 
 class Problem(NamedTuple):
-    """Something wrong, and where: a line of the file, or the text of an override with ``line`` 0."""
+    """Something wrong, and where: a line of the file, or 0 and an override, or 0 when there is no file."""
 
     line: int
     override: str
@@ -146,7 +146,7 @@ class Document:
                 return 0, override
             if line := self.lines.get(path[:length]):
                 return line, ""
-        return 1, ""
+        return int(bool(self.lines)), ""
 
     def _reject(self, override: str, message: str) -> None:
         self.problems.append(Problem(0, override, message))

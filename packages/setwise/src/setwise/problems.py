@@ -54,7 +54,7 @@ def explain(error: ValidationError, document: Document) -> list[Problem]:
 def describe_problems(problems: Iterable[Problem], label: str) -> str:
     """Write problems as one message, those of the file first, by line."""
     lines = [
-        f"override {override}: {message}" if override else f"{label}:{line}: {message}"
+        f"override {override}: {message}" if override else f"{label}{f':{line}' if line else ''}: {message}"
         for line, override, message in sorted(problems, key=lambda problem: (bool(problem.override), problem.line))
     ]
     lines = list(dict.fromkeys(lines))

@@ -77,6 +77,7 @@ def build_app(registry: Registry) -> App:
         name="setwise",
         help="Attention over sets: train, evaluate and share models that attend over datapoints, positions, relations.",
         version=_version,
+        help_format="plaintext",
         result_action="return_value",
         suppress_keyboard_interrupt=False,
         default_parameter=Flag,

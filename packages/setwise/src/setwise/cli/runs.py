@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from setwise.cli.output import OutputParameter
 from setwise.document import Document
 from setwise.errors import SetwiseError
 from setwise.train.files import json_text, read_text
@@ -19,24 +20,22 @@ from setwise.train.runs import RunFolder, find_runs, open_run
 from setwise.train.summary import format_duration, format_value, last_metrics, metric_names
 
 RunsOption = Annotated[Path, Parameter(name="--runs")]
-JsonOption = Annotated[bool, Parameter(name="--json", negative=())]
 
 runs = App(name="runs", help="List the runs of a folder, oldest first, or compare some of them.")
 
 
 @runs.default
-def list_runs(*, recipe: str | None = None, folder: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
+def list_runs(*, recipe: str | None = None, folder: RunsOption = Path("runs"), output: OutputParameter) -> None:
     """List the runs of a folder, oldest first.
 
     Args:
         recipe: only runs of this recipe: "plugin/recipe", or one half of it.
         folder: where runs are.
-        as_json: print JSON instead of a table.
     """
     found = [_describe(run) for run in find_runs(folder)]
     if recipe is not None:
         found = [run for run in found if recipe == run["recipe"] or recipe in str(run["recipe"]).split("/")]
-    if as_json:
+    if output.json:
         print(json_text(found, indent=2))
     elif found:
         _print(_runs_table(found))
@@ -48,13 +47,12 @@ def list_runs(*, recipe: str | None = None, folder: RunsOption = Path("runs"), a
 
 
 @runs.command
-def compare(*given: str, folder: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
+def compare(*given: str, folder: RunsOption = Path("runs"), output: OutputParameter) -> None:
     """Show where the configurations of runs differ, and their metrics side by side.
 
     Args:
         given: folders or ids of two runs or more.
         folder: where runs are.
-        as_json: print JSON instead of a table.
     """
     if len(given) < 2:
         raise SetwiseError(f"compare was given {len(given)} runs and needs two or more; see: setwise runs")
@@ -62,7 +60,7 @@ def compare(*given: str, folder: RunsOption = Path("runs"), as_json: JsonOption 
     configs = [_flat_config(run) for run in compared]
     metrics = [_flat_metrics(run) for run in compared]
     differing = [key for key in _union(configs) if len({json_text(config.get(key)) for config in configs}) > 1]
-    if as_json:
+    if output.json:
         config_rows = {key: [config.get(key) for config in configs] for key in differing}
         metric_rows = {key: [values.get(key) for values in metrics] for key in _union(metrics)}
         print(

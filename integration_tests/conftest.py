@@ -6,6 +6,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 GROUP = "setwise.plugins.v1"
 SITE_PACKAGES = Path(sysconfig.get_paths()["purelib"])
+COMMAND = Path(sys.executable).with_name("setwise")
 
 
 def plugin_distributions() -> dict[str, Distribution]:
@@ -41,25 +43,34 @@ def installed() -> dict[str, Distribution]:
     return plugin_distributions()
 
 
+def run_python(
+    folder: Path, *arguments: str, path: Sequence[Path] = (), site: Path = SITE_PACKAGES, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder. `path` comes first on `sys.path`; `site` replaces site-packages, see `site_without`."""
+    flags, packages = ([], []) if site == SITE_PACKAGES else (["-S"], [site])
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, *packages])), **environment}
+    command = [sys.executable, *flags, *arguments]
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a Python program, a warning of which is an error; see `run_python`."""
+    return partial(run_python, tmp_path, "-W", "error", "-c")
+
+
 @pytest.fixture
 def setwise(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the installed `setwise` command in an empty folder.
-
-    `path` holds folders that come first on `sys.path`; `site` replaces site-packages, see `site_without`.
-    """
+    """Run the installed `setwise` command in an empty folder, see `run_python`."""
     workspace = tmp_path / "workspace"
     workspace.mkdir()
+    return partial(run_python, workspace, str(COMMAND))
 
-    def run(
-        *arguments: str, path: Sequence[Path] = (), site: Path = SITE_PACKAGES, env: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        isolated = ["-S"] if site != SITE_PACKAGES else []
-        script = Path(sys.executable).with_name("setwise")
-        environment = {**os.environ, **(env or {}), "PYTHONPATH": os.pathsep.join(map(str, [*path, site]))}
-        command = [sys.executable, *isolated, str(script), *arguments]
-        return subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
 
-    return run
+@pytest.fixture(scope="session")
+def setwise_in() -> Callable[[Path], Callable[..., subprocess.CompletedProcess[str]]]:
+    """The same in a folder of the caller's choice."""
+    return lambda folder: partial(run_python, folder, str(COMMAND))
 
 
 @pytest.fixture

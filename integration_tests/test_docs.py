@@ -2,11 +2,9 @@
 
 import dataclasses
 import inspect
-import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,27 +54,21 @@ def test_page_describes_every_field_of_the_record(hook: str):
 @pytest.mark.parametrize("hook", HOOKS)
 def test_example_of_the_page_works(
     hook: str,
-    tmp_path: Path,
     install_fake: Callable[..., Path],
+    python: Callable[..., subprocess.CompletedProcess[str]],
     setwise: Callable[..., subprocess.CompletedProcess[str]],
 ):
     parts = [part for part in blocks(hook) if part[2] != signature(hook)]
     files = {title: text for _, title, text in parts if title}
     site = install_fake("setwise-acme", files, plugin="acme", module="acme.plugin")
-    uses = [text for language, title, text in parts if language == "python" and not title]
+    programs = [text for language, title, text in parts if language == "python" and not title]
     sessions = [text for language, _, text in parts if language == "console"]
 
-    assert uses or sessions
-    for use in uses:
-        run_python(use, site, tmp_path)
+    assert programs or sessions
+    for program in programs:
+        result = python(program, path=[site])
+        assert result.returncode == 0, result.stderr
     for session in sessions:
         command, expected = session.split("\n", 1)
         result = setwise(*shlex.split(command.removeprefix("$ setwise ")), path=[site])
         assert (result.returncode, result.stdout) == (0, expected), result.stderr
-
-
-def run_python(code: str, site: Path, folder: Path) -> None:
-    command = [sys.executable, "-W", "error", "-c", code]
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    result = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr

@@ -187,7 +187,9 @@ def require_columns(frame: pd.DataFrame, names: Sequence[str], option: str) -> N
         if name not in frame.columns:
             known = [str(column) for column in frame.columns]
             shown = ", ".join(known[:20]) + (f", … ({len(known)} in all)" if len(known) > 20 else "")
-            raise DataError(f'{option}: there is no column "{name}"{suggest(name, known)} The columns are: {shown}')
+            raise DataError(
+                f'{option}: there is no column "{name}"{suggest(name, known) or "."} The columns are: {shown}'
+            )
 
 
 def _categorical_column(name: str, codes: np.ndarray, labels: tuple[str, ...]) -> Column:

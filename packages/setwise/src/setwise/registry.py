@@ -132,9 +132,14 @@ class Registry:
                 return f": {'; '.join(broken)}"
             if wanted in _FIRST_PARTY:
                 return f': the plugin "{wanted}" is not installed; run: pip install setwise-{wanted}'
-        by_bare_name = {each.rpartition("/")[2]: each for each in available}
-        near = suggest(name, available if plugin else by_bare_name) or suggest(bare, by_bare_name)
-        choices = [each for each in available if each.startswith(f"{plugin}/")] or sorted(available)
+        siblings = {each.rpartition("/")[2]: each for each in available if each.startswith(f"{plugin}/")}
+        bare_names = {each.rpartition("/")[2] for each in available}
+        if siblings:
+            # Compared without the plugin's name, which two unlike names would have in common.
+            near = suggest(name, siblings.values()) if suggest(bare, siblings) else ""
+        else:
+            near = suggest(name, available if plugin else bare_names) or suggest(bare, bare_names)
+        choices = siblings.values() or sorted(available)
         known = f"; there is {', '.join(choices)}" if choices else f"; no {noun} is registered"
         absent = [status.name for status in self.plugins if status.status not in ("ok", "disabled")]
         return (near or known) + (f'; not loaded: {", ".join(absent)} (see "setwise plugins")' if absent else "")

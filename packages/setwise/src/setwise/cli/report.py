@@ -7,10 +7,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from setwise.cli.output import OutputParameter
 from setwise.train.runs import open_run
 
 
-def report(run: str, *, folder: Annotated[Path, Parameter(name="--runs")] = Path("runs")) -> None:
+def report(
+    run: str, *, folder: Annotated[Path, Parameter(name="--runs")] = Path("runs"), output: OutputParameter
+) -> None:
     """Write the report of a run anew and print where it is; a run that is going on gives a report of what there is.
 
     Args:
@@ -19,4 +22,6 @@ def report(run: str, *, folder: Annotated[Path, Parameter(name="--runs")] = Path
     """
     from setwise.report import write_report  # draws, which takes a moment to import
 
-    print(write_report(open_run(run, folder)))
+    path = str(write_report(open_run(run, folder)))
+    output.document({"report": path})
+    output.line(path)

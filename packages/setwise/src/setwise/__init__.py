@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from setwise import attention as attention
-    from setwise import testing as testing
     from setwise.attention import AbstractAttention as AbstractAttention
     from setwise.attention import MultiHeadAttention as MultiHeadAttention
     from setwise.config import Component as Component
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_SUBPACKAGES = frozenset({"attention", "testing"})
 _HOMES = {
     "AbstractAttention": "setwise.attention",
     "AbstractDataModule": "setwise.data.dataset",
@@ -63,8 +61,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
-    elif name in _SUBPACKAGES:
-        value = importlib.import_module(f"setwise.{name}")
+    elif name == "attention":
+        value = importlib.import_module("setwise.attention")
     elif name == "__version__":
         value = importlib.import_module("importlib.metadata").version("setwise")
     else:
@@ -74,4 +72,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_SUBPACKAGES, "__version__"})
+    return sorted({*globals(), *_HOMES, "attention", "__version__"})

@@ -126,7 +126,9 @@ class RunConfig(Options):
         description="the task (loss and metrics), by name, and its options"
     )
     optimizer: Annotated[Component, Slot("optimizers")] = Field(description="the optimizer, by name, and its options")
-    schedule: Annotated[Component, Slot("schedules", default="setwise/constant")]
+    schedule: Annotated[Component, Slot("schedules", default="setwise/constant")] = Field(
+        description="how the learning rate changes, by name, and its options"
+    )
     trainer: TrainerConfig = Field(description="how long and how to train")
     seed: int = Field(
         0, ge=0, lt=2**63, description="decides initial weights, order of the data, augmentation and masks"
@@ -166,9 +168,7 @@ def load_config(
     document = Document.parse(source)
     if document.problems and not document.data:
         raise ConfigError(describe_problems(document.problems, label))
-    for override in overrides:
-        document.override(override)
-    return _validate(RunConfig, document, registry, label)
+    return _validate(RunConfig, document, overrides, registry, label)
 
 
 def load_component(kind: str, name: str, overrides: Sequence[str] = (), registry: Registry | None = None) -> Component:
@@ -190,11 +190,9 @@ def load_component(kind: str, name: str, overrides: Sequence[str] = (), registry
     """
     registry = registry or default_registry()
     entry = registry.get(kind, name)
-    document = Document()
-    for override in overrides:
-        document.override(override)
-    options = load_reference(entry.qualified, entry.spec, "config")
-    return Component(kind, entry.qualified, _validate(options, document, registry, entry.qualified), entry.spec)
+    model = load_reference(entry.qualified, entry.spec, "config")
+    options = _validate(model, Document(), overrides, registry, entry.qualified)
+    return Component(kind, entry.qualified, options, entry.spec)
 
 
 def dump_config(config: RunConfig) -> str:
@@ -205,8 +203,12 @@ def dump_config(config: RunConfig) -> str:
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _validate(model: type[_Model], document: Document, registry: Registry, label: str) -> _Model:
-    """Validate a document and raise its own problems and those of its values together."""
+def _validate(
+    model: type[_Model], document: Document, overrides: Sequence[str], registry: Registry, label: str
+) -> _Model:
+    """Apply overrides and validate; raise the problems of the text, of the overrides and of the values together."""
+    for override in overrides:
+        document.override(override)
     problems = list(document.problems)
     try:
         validated = model.model_validate(document.data, context={"registry": registry})
@@ -215,4 +217,4 @@ def _validate(model: type[_Model], document: Document, registry: Registry, label
     else:
         if not problems:
             return validated
-    raise ConfigError(describe_problems(problems, label))
+    raise ConfigError(describe_problems(problems, label, overrides))

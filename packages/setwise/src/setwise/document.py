@@ -59,6 +59,10 @@ class _Dumper(yaml.SafeDumper):
         None: list(_SCALARS),
     }
 
+    def represent_scalar(self, tag: str, value: str, style: str | None = None) -> yaml.ScalarNode:
+        # Only double quotes escape, and the line breaks of Unicode do not survive in any other style.
+        return super().represent_scalar(tag, value, style=style if value.isprintable() else '"')
+
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
         scalars = not any(isinstance(item, (dict, list)) for item in sequence)
         return super().represent_sequence(tag, sequence, flow_style=scalars)
@@ -162,8 +166,9 @@ class Document:
             return self._convert_mapping(node, path, override)
         try:
             return _scalar(node)
-        except ValueError as error:
-            self.problems.append(Problem(0 if override else node.start_mark.line + 1, override, str(error)))
+        except ValueError:
+            message = f'the tag {node.tag} does not fit "{node.value}"; write a plain value'
+            self.problems.append(Problem(0 if override else node.start_mark.line + 1, override, message))
             return None
 
     def _convert_mapping(self, node: yaml.MappingNode, path: Path, override: str) -> dict[str, Any]:
@@ -240,11 +245,10 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         case "bool":
             return text.lower() == "true"
         case "int":
-            base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-            return int(text, base)
+            return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
         case "float":
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-    raise ValueError(f"the tag {node.tag} is not supported; write a plain value")
+    raise ValueError(node.tag)
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:

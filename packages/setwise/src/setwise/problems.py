@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -51,11 +51,12 @@ def explain(error: ValidationError, document: Document) -> list[Problem]:
     return problems
 
 
-def describe_problems(problems: Iterable[Problem], label: str) -> str:
-    """Write problems as one message, those of the file first, by line."""
+def describe_problems(problems: Iterable[Problem], label: str, overrides: Sequence[str] = ()) -> str:
+    """Write problems as one message: those of the file by line, then those of the overrides in their order."""
+    ranks = {override: rank for rank, override in enumerate(overrides, start=1)}
     lines = [
         f"override {override}: {message}" if override else f"{label}{f':{line}' if line else ''}: {message}"
-        for line, override, message in sorted(problems, key=lambda problem: (bool(problem.override), problem.line))
+        for line, override, message in sorted(problems, key=lambda each: (ranks.get(each.override, 0), each.line))
     ]
     lines = list(dict.fromkeys(lines))
     return lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} problems in the configuration:", *lines])

@@ -126,13 +126,15 @@ def test_run_without_a_best_step_has_no_mark(make_run: MakeRun, run_info: dict[s
 
 
 def test_names_are_drawn_as_they_are_and_make_safe_file_names(make_run: MakeRun):
-    records = [{"step": 3, "split": "$val", r"a $\frac{/b": 0.5}]
+    records = [{"step": 3, "split": r"$\val{$", r"a $\frac{/$b": 0.5}]
     run = make_run(records=records)
 
     (path, figure), *_ = plot_curves(run).items()
 
     assert path.name == "curve-a-frac-b.png"
-    assert r"a $\frac{/b" in figure_svg(figure, "label")
+    svg = figure_svg(figure, "label")
+    assert r"a $\frac{/$b" in svg
+    assert r"$\val{$" in svg
 
 
 def test_damaged_metrics_are_named(make_run: MakeRun):

@@ -44,6 +44,52 @@ def setwise_datasets() -> Iterable[DatasetSpec]:
         licence="of the table",
         offline=True,
     )
+    yield DatasetSpec(
+        "digits",
+        Ref("setwise.data.images:build_digits"),
+        Ref("setwise.options:DigitsOptions"),
+        "1,797 handwritten digits, 8 x 8, that come with scikit-learn",
+        licence="CC BY 4.0",
+        offline=True,
+    )
+    yield DatasetSpec(
+        "mnist",
+        Ref("setwise.data.images:build_mnist"),
+        Ref("setwise.options:ImageOptions"),
+        "70,000 handwritten digits, 28 x 28 (LeCun, Cortes & Burges)",
+        licence="CC BY-SA 3.0",
+        size=11_594_722,
+    )
+    yield DatasetSpec(
+        "fashion-mnist",
+        Ref("setwise.data.images:build_fashion_mnist"),
+        Ref("setwise.options:ImageOptions"),
+        "70,000 pieces of clothing, 28 x 28, in 10 classes (Xiao, Rasul & Vollgraf, 2017)",
+        licence="MIT",
+        size=30_878_645,
+    )
+    yield DatasetSpec(
+        "cifar10",
+        Ref("setwise.data.images:build_cifar10"),
+        Ref("setwise.options:ImageOptions"),
+        "60,000 colour photographs, 32 x 32, in 10 classes (Krizhevsky, 2009)",
+        size=170_498_071,
+    )
+    yield DatasetSpec(
+        "cifar100",
+        Ref("setwise.data.images:build_cifar100"),
+        Ref("setwise.options:ImageOptions"),
+        "60,000 colour photographs, 32 x 32, in 100 classes (Krizhevsky, 2009)",
+        size=169_001_437,
+    )
+    yield DatasetSpec(
+        "text",
+        Ref("setwise.data.text:build_text"),
+        Ref("setwise.options:TextOptions"),
+        "Windows of a text: a file or folder of yours, or the prose of Python's standard library",
+        licence="of the text",
+        offline=True,
+    )
 
 
 @hookimpl

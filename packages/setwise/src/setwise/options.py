@@ -96,6 +96,51 @@ class TableOptions(TableLayout):
         return self
 
 
+class ImageOptions(Options):
+    """A dataset of labelled images with its own test images."""
+
+    val_fraction: Fraction = Field(0.1, description="share of the images that do not test, taken to validate")
+    val_size: int | None = Field(None, ge=0, description="number of images that validate; null: val_fraction decides")
+    split_seed: Seed = Field(0, description="decides random splits, apart from the seed of the run")
+    augment: tuple[Literal["crop", "flip"], ...] = Field(
+        (), description="random changes to train images: crop after padding with black, flip left and right"
+    )
+    crop_padding: int = Field(4, ge=1, description="pixels by which crop may move an image")
+    normalize: bool = Field(True, description="per channel mean 0 and std 1 over the train images; false: [0, 1]")
+
+
+class DigitsOptions(ImageOptions):
+    """The 8 x 8 digits that come with scikit-learn, which have no test images of their own."""
+
+    test_fraction: Fraction = Field(0.2, description="share of all images that test")
+
+
+class TextOptions(Options):
+    """Windows of a text; exactly one of ``path`` and ``source``."""
+
+    path: str | None = Field(None, description="a text file, or a folder of .txt files, also looked up in SETWISE_DATA")
+    source: Literal["stdlib-prose"] | None = Field(
+        None, description="a text that comes with Python: stdlib-prose, the help topics of its standard library"
+    )
+    encoding: Literal["bytes", "gpt2", "cl100k_base", "o200k_base"] = Field(
+        "bytes", description="what tokens are: the bytes of UTF-8, or the tokens of a tiktoken encoding"
+    )
+    length: int = Field(256, ge=1, description="tokens a model reads at once")
+    val_fraction: Fraction = Field(0.1, description="share of the text that validates, after the part that trains")
+    test_fraction: Fraction = Field(0.1, description="share of the text that tests, at its end")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.path is None) == (self.source is None):
+            found = "none is given" if self.path is None else "both are given"
+            raise ValueError(f"exactly one of path and source must name the text; {found}")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction={self.val_fraction} and test_fraction={self.test_fraction} leave no text to train on"
+            )
+        return self
+
+
 class ClassificationOptions(Options):
     """Cross-entropy over one categorical target."""
 
@@ -194,7 +239,9 @@ class StackOptions(Options):
 
     dim: int = Field(64, ge=1, description="width of a token")
     num_layers: int = Field(2, ge=1, description="number of blocks")
-    attention: Annotated[Component, Slot("attentions", default="setwise/mha")]
+    attention: Annotated[Component, Slot("attentions", default="setwise/mha")] = Field(
+        description="what lets the tokens of an item exchange information"
+    )
     ffn_dim: int | None = Field(None, ge=1, description="width inside the feed-forward layer; null: 4 dim")
     activation: Literal["relu", "gelu", "silu", "swiglu"] = Field("gelu", description="of the feed-forward layer")
     norm: Literal["layer", "rms"] = Field("layer", description="LayerNorm or RMSNorm")

@@ -14,7 +14,7 @@ import pytest
 import rich.console
 
 from setwise.data import cache as cache_module
-from setwise.data.cache import Cache, file_sha256, terminal_progress
+from setwise.data.cache import Cache, file_sha256, link_or_copy, terminal_progress
 from setwise.errors import DataError
 
 CONTENT = bytes(range(256)) * 4096 + b"the end"  # several chunks
@@ -80,12 +80,6 @@ def server(monkeypatch):
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-@pytest.fixture(autouse=True)
-def _no_variables(monkeypatch):
-    for name in ("SETWISE_DATA", "SETWISE_CACHE", "SETWISE_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -252,27 +246,20 @@ def test_own_copy_that_is_another_file_is_refused(cache, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_own_copy_can_be_placed_below_the_cache(cache, monkeypatch, tmp_path, links):
-    path = own_copy(monkeypatch, tmp_path)
+def test_file_appears_at_a_second_path_with_or_without_links(monkeypatch, tmp_path, links):
     if not links:
 
         def refuse(*_):
             raise OSError("no links here")
 
         monkeypatch.setattr("pathlib.Path.symlink_to", refuse)
+    source, target = tmp_path / "file.bin", tmp_path / "new" / "folder" / "other.bin"
+    source.write_bytes(CONTENT)
 
-    for _ in range(2):
-        placed = cache.place("folder/file.bin", urls=[], sha256=SHA256)
+    link_or_copy(source, target)
 
-        assert placed == cache.folder / "folder" / "file.bin"
-        assert placed.read_bytes() == CONTENT
-        assert placed.is_symlink() == links
-    assert files(cache) == {"file.bin"}
-    assert path.read_bytes() == CONTENT
-
-
-def test_file_without_own_copy_is_placed_by_downloading_it(server, cache):
-    assert cache.place("file.bin", urls=[server.url("good")], sha256=SHA256).read_bytes() == CONTENT
+    assert target.read_bytes() == CONTENT
+    assert target.is_symlink() == links
 
 
 def test_file_wanted_by_several_at_once_is_downloaded_once(server, cache):

@@ -6,12 +6,6 @@ from setwise.data.locations import cache_folder, data_folder, find_path, is_offl
 from setwise.errors import ConfigError, DataError
 
 
-@pytest.fixture(autouse=True)
-def _no_variables(monkeypatch):
-    for name in ("SETWISE_DATA", "SETWISE_CACHE", "SETWISE_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def test_data_folder_is_the_variable(monkeypatch, tmp_path):
     assert data_folder() is None
 
@@ -37,6 +31,7 @@ def test_cache_folder_is_created_below_the_variable(monkeypatch, tmp_path):
 
 
 def test_cache_folder_defaults_to_the_platform(monkeypatch, tmp_path):
+    monkeypatch.delenv("SETWISE_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))

@@ -17,7 +17,6 @@ TEXT = "a, b ,y\n1,u,0.5\n2, ?,1.5\n"
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SETWISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("SETWISE_OFFLINE", raising=False)
 
 
 def write(folder, name, text=TEXT):

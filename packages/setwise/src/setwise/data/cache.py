@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import http.client
 import logging
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from setwise.data.locations import cache_folder, data_folder, is_offline
+from setwise.data.locations import cache_folder, data_folder, is_offline, writing
 from setwise.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -110,29 +109,6 @@ class Cache:
         own = self._find_own(name, sha256)
         return own if own is not None else self._fetch_to_cache(name, urls, sha256, size)
 
-    def place(self, name: str, *, urls: Sequence[str], sha256: str, size: int | None = None) -> Path:
-        """Return the path of a file below the cache folder; like :meth:`fetch`, for readers that unpack next to it.
-
-        A file that ``SETWISE_DATA`` has is linked, or copied where links cannot be made.
-
-        Raises:
-            DataError: see :meth:`fetch`.
-        """
-        own = self._find_own(name, sha256)
-        if own is None:
-            return self._fetch_to_cache(name, urls, sha256, size)
-        target = self.folder / name
-        if not target.exists():
-            with _file_errors(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-                try:
-                    temporary.symlink_to(own.resolve())
-                except OSError:  # file systems and accounts without links
-                    shutil.copyfile(own, temporary)
-                temporary.replace(target)
-        return target
-
     def _find_own(self, name: str, sha256: str) -> Path | None:
         """Return the user's own copy of a file, if there is one."""
         root = data_folder()
@@ -157,7 +133,7 @@ class Cache:
             raise DataError(
                 f"{name} is not on this machine, and SETWISE_OFFLINE forbids the network. {_by_hand(urls, target)}"
             )
-        with _file_errors(target):
+        with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(f"{target}.lock")
             lock.acquire()
@@ -184,7 +160,7 @@ class Cache:
                     failures[url] = str(error)
                     mirrors.remove(url)
                 else:
-                    with _file_errors(target):
+                    with writing(target):
                         part.replace(target)
                     return
                 logger.warning("downloading %s from %s: %s", name, url, failures[url])
@@ -204,7 +180,7 @@ class Cache:
             total = size if size is not None else None if length is None else received + int(length)
             with (
                 self.progress(name, total) as show,
-                _file_errors(part),
+                writing(part),
                 part.open("ab" if resumed else "wb") as file,
             ):
                 for chunk in _chunks(response):
@@ -230,6 +206,20 @@ class Cache:
             raise (_RetryError if error.code in _TEMPORARY_CODES else _MirrorError)(reason) from error
         except (OSError, http.client.HTTPException) as error:
             raise _RetryError(f"no connection: {getattr(error, 'reason', error)}") from error
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a file appear at a second path, for readers that insist on names and folders of their own.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.symlink_to(source.resolve())
+        except OSError:  # file systems and accounts without links
+            shutil.copyfile(source, target)
 
 
 def file_sha256(path: Path) -> str:
@@ -270,16 +260,3 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 def _by_hand(urls: Sequence[str], target: Path) -> str:
     return f"Get it by hand from {' or '.join(urls)} and place it at {target}"
-
-
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into one message; errors of the network are no OSError here."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "make room, or set SETWISE_CACHE to a folder on another disk; the download continues from there"
-        else:
-            advice = "set SETWISE_CACHE to a folder you can write to"
-        raise DataError(f"cannot write {path}: {error.strerror or error}; {advice}") from error

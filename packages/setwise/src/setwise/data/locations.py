@@ -11,7 +11,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from setwise.errors import ConfigError, DataError, suggest
@@ -60,6 +63,23 @@ def is_offline() -> bool:
     if value in _YES | _NO:
         return value in _YES
     raise ConfigError(f"SETWISE_OFFLINE={value} must be 1 (no network) or 0 (the network may be used)")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses while ``path``, in the cache folder, is written into one message.
+
+    Raises:
+        DataError: an ``OSError`` was raised within.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "make room, or set SETWISE_CACHE to a folder on another disk; downloads continue where they were"
+        else:
+            advice = "set SETWISE_CACHE to a folder you can write to"
+        raise DataError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
 def find_path(path: str | Path) -> Path:

@@ -71,11 +71,11 @@ def page_of(run: RunFolder) -> Page:
 
 def test_finished_run_is_told_from_title_to_checkpoints(make_run: MakeRun):
     run = make_run()
-    for step, names in ((7, ["model.safetensors"]), (13, ["model.safetensors", "optimizer.safetensors"])):
+    for step, sizes in (7, {"model": 5_300}), (13, {"model": 700_000, "optimizer": 1_400_000}):
         folder = run.checkpoints_path / f"{step:08d}"
         folder.mkdir(parents=True)
-        for name in names:
-            (folder / name).write_bytes(bytes(5_000_000))
+        for name, size in sizes.items():
+            (folder / f"{name}.safetensors").write_bytes(bytes(size))
     (run.checkpoints_path / "00000017.tmp").mkdir()
 
     page = page_of(run)
@@ -95,8 +95,8 @@ def test_finished_run_is_told_from_title_to_checkpoints(make_run: MakeRun):
     ]
     assert page.tables["Checkpoints"] == [
         ["step", "size", "holds"],
-        ["7", "5.00 MB", "weights"],
-        ["13", "10.00 MB", "weights and state of training (the best)"],
+        ["7", "5.3 kB", "weights"],
+        ["13", "2.1 MB", "weights and state of training (the best)"],
     ]
 
 

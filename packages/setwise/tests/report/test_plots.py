@@ -84,6 +84,14 @@ def test_one_record_is_a_point_between_whole_steps(make_run: MakeRun):
     assert axes.get_xlim() == (10, 12)
 
 
+def test_all_figures_of_a_run_span_the_same_steps(make_run: MakeRun):
+    records = [train(0, 0.5), {"step": 500, "split": "val", "accuracy": 0.5}, train(1000, 0.25)]
+
+    axes = curves(make_run(records=records))
+
+    assert {figure.get_xlim() for figure in axes.values()} == {(-30, 1030)}
+
+
 def test_no_records_write_nothing(make_run: MakeRun):
     run = make_run(records=[])
 

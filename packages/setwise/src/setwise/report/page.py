@@ -239,8 +239,12 @@ def _checkpoints_section(run: RunFolder, info: Mapping[str, Any]) -> Html:
         sizes = [file.stat().st_size for file in folder.iterdir()]
         holds = "weights and state of training" if (folder / "optimizer.safetensors").exists() else "weights"
         mark = " (the best)" if int(folder.name) == best_step else ""
-        rows.append([format_value(int(folder.name)), f"{sum(sizes) / 1e6:,.2f} MB", holds + mark])
+        rows.append([format_value(int(folder.name)), _size(sum(sizes)), holds + mark])
     return _section("Checkpoints", _table(["step", "size", "holds"], rows, css="listing")) if rows else Html("")
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:.1f} kB"
 
 
 def _section(title: str, *content: Html) -> Html:

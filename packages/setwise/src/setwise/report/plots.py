@@ -59,10 +59,13 @@ def plot_curves(run: RunFolder) -> dict[Path, Figure]:
         SetwiseError: a file of the run is damaged, or the plots cannot be written.
     """
     best = run.info().get("best")
+    all_series = _series_by_name(run.metrics())
+    steps = [step for series in all_series.values() for steps, _ in series.values() for step in (steps[0], steps[-1])]
     figures = {}
-    for name, series in _series_by_name(run.metrics()).items():
+    for name, series in all_series.items():
         path = run.plots_path / f"{PREFIX}{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}.png"
         figures[path] = _draw(name, series, best if isinstance(best, Mapping) else {})
+        _set_steps(figures[path].axes[0], min(steps), max(steps))
         _write_png(figures[path], path)
     return figures
 
@@ -126,9 +129,6 @@ def _draw(name: str, series: Series, best: Mapping[str, Any]) -> Figure:
             markersize=3.5,
             label=split,
         )
-    first, last = (reduce(steps[end] for steps, _ in series.values()) for end, reduce in ((0, min), (-1, max)))
-    if first == last:
-        axes.set_xlim(first - 1, last + 1)
     if _wants_log_scale(name, series):
         _set_log_scale(axes, series)
     monitored_split, _, monitored = str(best.get("monitor", "")).partition("/")
@@ -154,6 +154,12 @@ def _style(axes: Axes, title: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+
+
+def _set_steps(axes: Axes, first: float, last: float) -> None:
+    """Give all figures of a run the same steps, also those of metrics that are measured seldom."""
+    margin = max(0.03 * (last - first), 1)
+    axes.set_xlim(first - margin, last + margin)
 
 
 def _wants_log_scale(name: str, series: Series) -> bool:

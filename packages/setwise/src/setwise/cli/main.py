@@ -79,9 +79,9 @@ def build_app(registry: Registry) -> App:
         version=_version,
         help_format="plaintext",
         result_action="return_value",
-        suppress_keyboard_interrupt=False,
         default_parameter=Flag,
     )
+    app.meta.suppress_keyboard_interrupt = app.suppress_keyboard_interrupt = False  # main() has its own exit code
     for name, (target, summary) in COMMANDS.items():
         app.command(target, name=name, help=summary)
     data = App(name="data", help="Fetch and verify datasets.")

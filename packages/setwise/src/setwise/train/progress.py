@@ -165,7 +165,7 @@ class _Bar(_Display):
         self._progress = Progress(
             TextColumn("step"),
             _StepColumn(),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
             TextColumn("loss {task.fields[loss]:<9}"),
             _RateColumn(),
             TimeRemainingColumn(),
@@ -232,7 +232,7 @@ class _StepColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         total = f"{int(task.total or 0):,}"
-        return Text(f"{int(task.completed):>{len(total)},}/{total}", style="progress.download")
+        return Text(f"{int(task.completed):>{len(total)},}/{total}")
 
 
 class _RateColumn(ProgressColumn):
@@ -240,7 +240,7 @@ class _RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{'-' if speed is None else f'{speed:.1f}':>7} steps/s", style="progress.data.speed")
+        return Text(f"{'-' if speed is None else f'{speed:.1f}':>7} steps/s")
 
 
 def _values(record: Mapping[str, Any]) -> str:

@@ -160,7 +160,7 @@ def _type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return f"[{kinds}]" if "prefixItems" in field else f"[{kinds}, ...]"
     if field.get("type") == "object":
         return "section"
-    bounds = ", ".join(f"{sign} {field[bound]}" for bound, sign in _BOUNDS.items() if bound in field)
+    bounds = ", ".join(f"{sign} {field[bound]:g}" for bound, sign in _BOUNDS.items() if bound in field)
     return " ".join(filter(None, (field.get("type", "any"), bounds)))
 
 

@@ -155,11 +155,11 @@ def find_candidates() -> Iterator[Candidate]:
 
 
 def _identity(distribution: Distribution) -> tuple[str, str]:
-    """Return the normalised name and the version of a distribution."""
-    if not (distribution.read_text("METADATA") or distribution.read_text("PKG-INFO")):
-        return "(a distribution without METADATA)", "(unknown version)"
-    metadata = distribution.metadata
-    return re.sub(r"[-_.]+", "-", metadata["Name"] or "(unnamed)").lower(), metadata["Version"] or "(unknown version)"
+    """Return the normalised name and the version of a distribution, also of one whose metadata are damaged."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    name, version = (re.search(rf"^{key}:\s*(\S+)", text, re.MULTILINE) for key in ("Name", "Version"))
+    normalised = re.sub(r"[-_.]+", "-", name[1]).lower() if name else "(a distribution without METADATA)"
+    return normalised, version[1] if version else "(unknown version)"
 
 
 def _rivals(candidate: Candidate, candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -84,7 +84,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def cache(tmp_path) -> Cache:
-    return Cache(tmp_path / "cache", backoff=0)
+    return Cache(tmp_path / "cache", backoff=0.0)
 
 
 def fetch(cache, *urls, name="folder/file.bin", sha256=SHA256, size=SIZE):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from setwise.data.columns import parse_column, parse_labels, parse_numbers, parse_table, text_columns
+from setwise.data.columns import missing_rows, parse_column, parse_labels, parse_numbers, parse_table, text_columns
 from setwise.errors import DataError
 
 nan = float("nan")
@@ -157,6 +157,14 @@ def test_inputs_without_values_are_left_out_and_logged(caplog):
 def test_table_without_inputs_is_refused(frame):
     with pytest.raises(DataError, match="nothing to predict from"):
         parse_table(frame, targets=("y",))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [series(1.0, nan, 2.0), series(1, None, 2, dtype="Int64"), series("a", "?", "b"), series(True, None, False)],
+)
+def test_missing_rows_are_those_without_a_value(given):
+    assert missing_rows(given).tolist() == [False, True, False]
 
 
 def test_column_names_become_text_and_rows_are_numbered_from_zero():

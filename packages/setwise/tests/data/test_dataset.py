@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import torch
 
-from setwise.data.dataset import AbstractDataModule, require_index, require_split, stack
+from setwise.data.dataset import AbstractDataModule, require_indices, require_split, stack
 from setwise.data.spec import DataSpec, PointSet
 from setwise.errors import DataError, ShapeError
 
@@ -21,7 +21,7 @@ class Squares(AbstractDataModule):
         return {"train": 101, "val": 7}[split]
 
     def item(self, split: str, epoch: int, index: int) -> dict[str, torch.Tensor]:
-        require_index(index, self.num_items(split), split)
+        require_indices([index], self.num_items(split), split)
         return {"x": torch.tensor([index**2])}
 
     def fingerprint(self) -> str:
@@ -73,3 +73,8 @@ def test_unknown_split_is_named_with_the_known_ones():
 def test_item_out_of_range_is_refused(index):
     with pytest.raises(DataError, match=f'item {index} of split "val" does not exist; items are 0 to 6'):
         Squares(seed=0).item("val", 0, index)
+
+
+def test_indices_of_nothing_are_refused():
+    with pytest.raises(ShapeError, match="at least one item"):
+        require_indices([], 7, "val")

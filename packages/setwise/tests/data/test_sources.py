@@ -53,6 +53,10 @@ def test_names_are_given_for_a_file_without_them(tmp_path):
     check(read_file(write(tmp_path, "table.csv", TEXT.split("\n", 1)[1]), columns=("a", "b", "y")))
 
 
+def test_column_may_have_a_name_that_means_missing_in_a_cell(tmp_path):
+    assert list(read_file(write(tmp_path, "table.csv", "NA,y\n1,2\n")).columns) == ["NA", "y"]
+
+
 def test_parquet_files_are_read(tmp_path):
     pytest.importorskip("pyarrow")
     path = tmp_path / "table.parquet"
@@ -83,6 +87,8 @@ def test_relative_paths_are_looked_up_in_the_data_folder(tmp_path, monkeypatch):
         ("t.csv", b"a,b,a\n1,2,3\n", "column names must be unique; given more than once: a"),
         ("t.csv", b",a\n0,1\n", "column 1 of .*t.csv has no name in the first line"),
         ("t.csv", b"a,b\n1,2\n1,2,3,4\n", "t.csv cannot be read as a table: .*line 3"),
+        ("t.csv", b"a,b\n1,2,3\n4,5,6\n", "t.csv cannot be read as a table: .*loss of data"),
+        ("t.csv", b"a, ,b\n1,2,3\n", "column 2 of .*t.csv has no name"),
         ("t.csv", b"a,b\n\xff\xfe,2\n", "t.csv is not UTF-8 text"),
         ("t.csv.gz", b"a,b\n1,2\n", "cannot read .*t.csv.gz"),
         ("t.parquet", b"nonsense", "t.parquet cannot be read as a table"),
@@ -177,6 +183,14 @@ def test_openml_offline_reads_what_was_fetched_before_and_nothing_else(monkeypat
     with pytest.raises(DataError, match=r"OpenML dataset 37 is not in the cache folder .*SETWISE_OFFLINE forbids"):
         read_source(TableOptions(openml=37))
     assert len(asked) == 2
+
+
+def test_openml_name_may_have_any_characters(monkeypatch):
+    openml(monkeypatch, BUNCH)
+
+    for _ in range(2):
+        assert read_source(TableOptions(openml="a/b: c")).targets == ("class",)
+        monkeypatch.setenv("SETWISE_OFFLINE", "1")
 
 
 @pytest.mark.parametrize("failure", [ValueError("no such dataset"), OSError("no route to host")])

@@ -144,7 +144,7 @@ def test_large_vocabularies_get_larger_numbers(monkeypatch):
     class Encoding:
         n_vocab, eot_token = 100_000, 99_999
 
-        def encode_to_numpy(self, text, *, allowed_special):
+        def encode_to_numpy(self, text, *, allowed_special, disallowed_special):
             return np.array([70_000 + ord(letter) for letter in text], dtype=np.uint32)
 
     monkeypatch.setattr(text_module, "text_encoding", lambda name: Encoding())

@@ -151,6 +151,14 @@ def parse_labels(series: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
     return lookup[codes], tuple(different)
 
 
+def missing_rows(series: pd.Series) -> np.ndarray:
+    """Return (rows,) bool, True where a column has no value, without reading its values as a kind."""
+    if _holds_numbers(series):
+        return series.isna().to_numpy(dtype=bool)
+    codes, _ = parse_labels(series)
+    return codes < 0
+
+
 def text_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with column names as text.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Integer
 from torch import Tensor
 
 from setwise.data import sampling
@@ -145,7 +146,17 @@ def require_split(split: str, splits: Sequence[str]) -> None:
         raise DataError(f'there is no split "{split}"; the data has: {", ".join(splits)}{suggest(split, splits)}')
 
 
-def require_index(index: int, num_items: int, split: str) -> None:
-    """Raise :class:`DataError` unless ``index`` is in [0, ``num_items``)."""
-    if not 0 <= index < num_items:
-        raise DataError(f'item {index} of split "{split}" does not exist; items are 0 to {num_items - 1}')
+def require_indices(indices: Sequence[int] | np.ndarray, num_items: int, split: str) -> Integer[np.ndarray, " indices"]:
+    """Return the indices as an array.
+
+    Raises:
+        DataError: one of them is not in [0, ``num_items``).
+        ShapeError: there are none.
+    """
+    array = np.asarray(indices)
+    if array.size == 0:
+        raise ShapeError("a batch needs at least one item, got none")
+    wrong = array[(array < 0) | (array >= num_items)]
+    if wrong.size:
+        raise DataError(f'item {wrong[0]} of split "{split}" does not exist; items are 0 to {num_items - 1}')
+    return array

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from setwise.data import sampling
-from setwise.data.dataset import AbstractDataModule, require_index, require_split
+from setwise.data.dataset import AbstractDataModule, require_indices, require_split
 from setwise.data.image_sources import SourceImages, read_digits, read_torchvision
 from setwise.data.spec import Categorical, DataSpec, Image
 from setwise.errors import DataError
@@ -34,6 +34,7 @@ class _Prepared:
     std: Float[Tensor, "channels 1 1"]
 
 
+@final
 class ImageData(AbstractDataModule):
     """Labelled images.
 
@@ -92,11 +93,9 @@ class ImageData(AbstractDataModule):
         return {key: tensor[0] for key, tensor in self.batch(split, epoch, [index]).items()}
 
     def batch(self, split: str, epoch: int, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        num_items = self.num_items(split, epoch)
-        for index in (min(indices), max(indices)):
-            require_index(int(index), num_items, split)
+        indices = require_indices(indices, self.num_items(split, epoch), split)
         prepared = self._ready
-        rows = torch.from_numpy(prepared.rows_of_split[split][np.asarray(indices)])
+        rows = torch.from_numpy(prepared.rows_of_split[split][indices])
         images = prepared.source.images[rows]
         if split == "train" and self.options.augment:
             images = torch.stack(

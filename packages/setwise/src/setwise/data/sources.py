@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 
 from setwise.data.columns import require_unique_names
-from setwise.data.locations import cache_folder, find_path, is_offline
+from setwise.data.locations import cache_folder, find_path, is_offline, writing
 from setwise.errors import DataError
 
 if TYPE_CHECKING:
@@ -76,16 +78,23 @@ def read_file(path: str | Path, *, separator: str | None = None, columns: tuple[
 def _read_text(file: Path, separator: str, columns: tuple[str, ...]) -> pd.DataFrame:
     if not columns:
         # pandas would rename the second of two equal names; the line of names is therefore read as data first.
-        header = pd.read_csv(file, sep=separator, header=None, nrows=1, dtype=str, skipinitialspace=True)
-        names = header.iloc[0]
-        if names.isna().any():
+        header = pd.read_csv(file, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False)
+        names = [name.strip() for name in header.iloc[0]]
+        if "" in names:
             raise DataError(
-                f"column {int(names.isna().argmax()) + 1} of {file} has no name in the first line; name it, or give "
-                "the names of all columns in data.columns and remove that line"
+                f"column {names.index('') + 1} of {file} has no name in the first line; name it, or give the names of "
+                "all columns in data.columns and remove that line"
             )
-        require_unique_names(names.str.strip().tolist())
-    names = list(columns) if columns else None
-    frame = pd.read_csv(file, sep=separator, names=names, na_values=["?"], skipinitialspace=True, index_col=False)
+        require_unique_names(names)
+    frame = pd.read_csv(
+        file,
+        sep=separator,
+        names=list(columns) or None,
+        na_values=["?"],
+        skipinitialspace=True,
+        index_col=False,
+        low_memory=False,  # reading in pieces may give one column two types
+    )
     return frame.rename(columns=str.strip)
 
 
@@ -100,14 +109,16 @@ def _read_parquet(file: Path) -> pd.DataFrame:
 def _guarded(file: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """Turn what a reader raises for a bad file into one message."""
     try:
-        return read()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas drops cells without a column
+            return read()
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{file} is empty; a table needs a line of column names and at least one row") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 text ({error}); convert it, for example with iconv") from error
     except OSError as error:
         raise DataError(f"cannot read {file}: {error}") from error
-    except ValueError as error:  # ParserError of pandas and ArrowInvalid of pyarrow are among these
+    except (ValueError, pd.errors.ParserWarning) as error:  # ParserError and pyarrow's errors are ValueErrors
         raise DataError(f"{file} cannot be read as a table: {error}") from error
 
 
@@ -128,7 +139,7 @@ def _read_openml(dataset: int | str, version: int | None) -> SourceTable:
 
     folder = cache_folder("openml")
     # scikit-learn cannot be told to stay offline. The note says that all it needs for this dataset is in its cache.
-    note = folder / f"{dataset}-{version or 'active'}.json"
+    note = folder / f"{quote(str(dataset), safe='')}-{version or 'active'}.json"
     if is_offline() and not note.exists():
         raise DataError(
             f"the OpenML dataset {dataset} is not in the cache folder {folder}, and SETWISE_OFFLINE forbids the "
@@ -142,5 +153,6 @@ def _read_openml(dataset: int | str, version: int | None) -> SourceTable:
     except (OSError, ValueError) as error:
         raise DataError(f"cannot get the OpenML dataset {dataset}: {error}") from error
     targets = tuple(str(name) for name in bunch.target_names)
-    note.write_text(json.dumps({"targets": targets}), encoding="utf-8")
+    with writing(note):
+        note.write_text(json.dumps({"targets": targets}), encoding="utf-8")
     return SourceTable(bunch.frame, targets)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from setwise.data import columns, encoding, splits
 from setwise.data.columns import Column
-from setwise.data.dataset import AbstractDataModule, require_index, require_split
+from setwise.data.dataset import AbstractDataModule, require_indices, require_split
 from setwise.data.encoding import EncodedTable
 from setwise.data.sets import RowSets, collate_sets, prediction_sets
 from setwise.data.sources import SourceTable, read_source
@@ -43,6 +43,7 @@ class _Prepared:
     fingerprint: str
 
 
+@final
 class TableData(AbstractDataModule):
     """A table with declared targets, as single rows or as sets of rows.
 
@@ -114,9 +115,9 @@ class TableData(AbstractDataModule):
         return prepared.sets.num_sets(split) if prepared.sets else len(prepared.rows_of_split[split])
 
     def item(self, split: str, epoch: int, index: int) -> dict[str, Tensor]:
-        require_index(index, self.num_items(split, epoch), split)
         if self._ready.sets is None:
             return {key: cells[0] for key, cells in self.batch(split, epoch, [index]).items()}
+        require_indices([index], self.num_items(split, epoch), split)
         if self.layout.set_size == "all":
             if split not in self._whole_sets:
                 self._whole_sets[split] = self._set(self._ready.sets.rows(split, epoch, index))
@@ -128,9 +129,7 @@ class TableData(AbstractDataModule):
             return super().batch(split, epoch, indices)
         require_split(split, self.splits)
         rows = self._ready.rows_of_split[split]
-        for index in (min(indices), max(indices)):
-            require_index(int(index), len(rows), split)
-        return self._ready.table.rows(rows[np.asarray(indices)])
+        return self._ready.table.rows(rows[require_indices(indices, len(rows), split)])
 
     def collate(self, items: Sequence[Any]) -> dict[str, Tensor]:
         return super().collate(items) if self.layout.set_size is None else collate_sets(items)
@@ -220,15 +219,15 @@ def _rows_with_targets(frame: pd.DataFrame, layout: TableLayout, targets: Sequen
     """Return the rows to use: all, or those with all targets where the user asked for that."""
     missing = np.zeros(len(frame), dtype=bool)
     for name in targets:
-        codes, _ = columns.parse_labels(columns.column_of(frame, name))
-        rows = np.flatnonzero(codes < 0)
+        missing_here = columns.missing_rows(columns.column_of(frame, name))
+        rows = np.flatnonzero(missing_here)
         if rows.size and not layout.drop_missing_targets:
             shown = ", ".join(str(row) for row in rows[:5]) + (", …" if rows.size > 5 else "")
             raise DataError(
                 f'target "{name}" is missing in {rows.size} of {len(frame)} rows (rows {shown}, counted from 0); fill '
                 "them in, remove them, or set data.drop_missing_targets=true to train and test without them"
             )
-        missing |= codes < 0
+        missing |= missing_here
     if missing.all():
         raise DataError(f"no row of the table has all of its targets ({', '.join(targets)})")
     if missing.any():

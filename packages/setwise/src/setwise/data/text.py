@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Integer
 from torch import Tensor
 
-from setwise.data.dataset import AbstractDataModule, require_index, require_split
+from setwise.data.dataset import AbstractDataModule, require_indices, require_split
 from setwise.data.encodings import END_OF_TEXT, text_encoding
 from setwise.data.locations import cache_folder, find_path, writing
 from setwise.data.spec import DataSpec, Tokens
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Prepared:
-    tokens: Int[np.ndarray, " tokens"]  # memory-mapped
+    tokens: Integer[np.ndarray, " tokens"]  # memory-mapped
     bounds: dict[str, tuple[int, int]]  # the tokens of each split that has any
     spec: DataSpec
     fingerprint: str
 
 
+@final
 class TextData(AbstractDataModule):
     """Windows of a text, cut into consecutive parts to train, validate and test.
 
@@ -96,11 +97,9 @@ class TextData(AbstractDataModule):
         return {key: tensor[0] for key, tensor in self.batch(split, epoch, [index]).items()}
 
     def batch(self, split: str, epoch: int, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        num_items, length = self.num_items(split, epoch), self.options.length
-        for index in (min(indices), max(indices)):
-            require_index(int(index), num_items, split)
+        indices, length = require_indices(indices, self.num_items(split, epoch), split), self.options.length
         first = self._ready.bounds[split][0] + self._offset(split, epoch)
-        starts = [first + int(index) * length for index in indices]
+        starts = first + indices.astype(np.int64) * length
         windows = np.stack([self._ready.tokens[start : start + length + 1] for start in starts])
         return {"tokens": torch.from_numpy(windows.astype(np.int64))}
 
@@ -186,7 +185,9 @@ def _tokenised_once(documents: Sequence[str], name: str, digest: str) -> tuple[n
     encoding = text_encoding(name)
     file = cache_folder("tokens") / f"{digest}.npy"
     if not file.exists():
-        parts = [encoding.encode_to_numpy(text, allowed_special={END_OF_TEXT}) for text in documents]
+        parts = [
+            encoding.encode_to_numpy(text, allowed_special={END_OF_TEXT}, disallowed_special=()) for text in documents
+        ]
         end = np.array([encoding.eot_token])
         joined = np.concatenate([piece for part in parts for piece in (end, part)][1:])
         dtype = np.uint16 if encoding.n_vocab <= 2**16 else np.uint32

@@ -19,7 +19,7 @@ from setwise.data.spec import Continuous, DataSpec
 from setwise.device import resolve_setup
 from setwise.tasks import AbstractTask, StepContext, StepOutput
 from setwise.train.callbacks import AbstractCallback
-from setwise.train.engine import SingleDeviceEngine
+from setwise.train.engine import AbstractEngine, SingleDeviceEngine
 from setwise.train.runs import RunFolder
 from setwise.train.trackers import JsonlTracker
 from setwise.train.trainer import Trainer
@@ -97,38 +97,44 @@ def squared_error() -> type[SquaredError]:
     return SquaredError
 
 
+def build_linear_trainer(
+    path: Path,
+    *,
+    engine: AbstractEngine | None = None,
+    task: AbstractTask | None = None,
+    callbacks: Sequence[AbstractCallback] = (),
+    dropout: float = 0.0,
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
+    schedule: Callable[[int], float] | None = None,
+    **options: Any,
+) -> Trainer:
+    config = TrainerConfig(**{"max_steps": 11, "batch_size": 5, "eval_every": 4, "log_every": 3, **options})
+    data = LinearData(seed=7)
+    data.prepare()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(NUM_INPUTS, 13), nn.Dropout(dropout), nn.Tanh(), nn.Linear(13, 1))
+    run = RunFolder(path)
+    run.path.mkdir(exist_ok=True)
+    engine = engine or SingleDeviceEngine(resolve_setup("cpu", "32"))
+    return Trainer(
+        model,
+        data=data,
+        task=task or SquaredError(noise=0.1),
+        make_optimizer=optimizer or (lambda module: torch.optim.Adam(module.parameters(), lr=0.01)),
+        make_schedule=None if schedule is None else lambda num_steps: schedule,
+        engine=engine,
+        config=config,
+        run=run,
+        seed=3,
+        trackers=[JsonlTracker(run.metrics_path)] if engine.is_main else [],
+        callbacks=callbacks,
+    )
+
+
 @pytest.fixture
 def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
-    def make(
-        folder: str = "run",
-        *,
-        task: AbstractTask | None = None,
-        callbacks: Sequence[AbstractCallback] = (),
-        dropout: float = 0.0,
-        optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
-        schedule: Callable[[int], float] | None = None,
-        **options: Any,
-    ) -> Trainer:
-        config = TrainerConfig(**{"max_steps": 11, "batch_size": 5, "eval_every": 4, "log_every": 3, **options})
-        data = LinearData(seed=7)
-        data.prepare()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model = nn.Sequential(nn.Linear(NUM_INPUTS, 13), nn.Dropout(dropout), nn.Tanh(), nn.Linear(13, 1))
-        run = RunFolder(tmp_path / folder)
-        run.path.mkdir(exist_ok=True)
-        return Trainer(
-            model,
-            data=data,
-            task=task or SquaredError(noise=0.1),
-            make_optimizer=optimizer or (lambda module: torch.optim.Adam(module.parameters(), lr=0.01)),
-            make_schedule=None if schedule is None else lambda num_steps: schedule,
-            engine=SingleDeviceEngine(resolve_setup("cpu", "32")),
-            config=config,
-            run=run,
-            seed=3,
-            trackers=[JsonlTracker(run.metrics_path)],
-            callbacks=callbacks,
-        )
+    def make(folder: str = "run", **options: Any) -> Trainer:
+        return build_linear_trainer(tmp_path / folder, **options)
 
     return make

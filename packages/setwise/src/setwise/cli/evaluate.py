@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from setwise.cli.output import Output, OutputParameter
+from setwise.cli.output import OutputParameter
 from setwise.train.runs import open_run
 
 
@@ -18,7 +18,7 @@ def evaluate(
     step: int | None = None,
     device: str = "auto",
     folder: Annotated[Path, Parameter(name="--runs")] = Path("runs"),
-    output: OutputParameter = Output(),
+    output: OutputParameter,
 ) -> None:
     """Evaluate the best weights of a run.
 

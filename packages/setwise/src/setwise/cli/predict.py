@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from setwise.cli.output import Output, OutputParameter
+from setwise.cli.output import OutputParameter
 from setwise.errors import DataError
 from setwise.train.runs import open_run
 
@@ -20,12 +20,12 @@ _SUFFIXES = (".csv", ".tsv", ".parquet")
 def predict(
     run: str,
     *,
-    input: Path,  # noqa: A002  # --input is the option's name
+    input: Path,  # --input is the option's name
     to: Annotated[Path | None, Parameter(name="--output")] = None,
     step: int | None = None,
     device: str = "auto",
     folder: Annotated[Path, Parameter(name="--runs")] = Path("runs"),
-    output: OutputParameter = Output(),
+    output: OutputParameter,
 ) -> None:
     """Predict for the rows of a file with the best weights of a run.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from setwise.cli.output import Output, OutputParameter
+from setwise.cli.output import OutputParameter
 from setwise.train.runs import open_run
 
 
@@ -15,7 +15,7 @@ def resume(
     run: str,
     *overrides: str,
     folder: Annotated[Path, Parameter(name="--runs")] = Path("runs"),
-    output: OutputParameter = Output(),
+    output: OutputParameter,
 ) -> int:
     """Go on with a run from its newest sound checkpoint, to the bits it would have reached undisturbed.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from setwise.cli.output import Output, OutputParameter
+from setwise.cli.output import OutputParameter
 from setwise.config import load_config
 from setwise.recipes import open_recipe, parse_description
 from setwise.registry import default_registry
@@ -17,7 +17,7 @@ def train(
     recipe: str,
     *overrides: Annotated[str, Parameter(allow_leading_hyphen=True)],
     runs: Path = Path("runs"),
-    output: OutputParameter = Output(),
+    output: OutputParameter,
 ) -> int:
     """Train a recipe and report how it went. Stop it with Ctrl-C or SIGTERM; setwise resume goes on.
 

@@ -6,6 +6,8 @@ the gradients once by the global weight, so micro-batches and processes never ch
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -188,12 +190,15 @@ class FabricEngine(AbstractEngine):
             accelerator="cuda" if self.device.type == "cuda" else "cpu",
             strategy=DDPStrategy(process_group_backend=backend)
             if strategy == "ddp"
-            else ModelParallelStrategy(_shard, process_group_backend=backend),
+            else ModelParallelStrategy(
+                _shard, data_parallel_size=process_count(), tensor_parallel_size=1, process_group_backend=backend
+            ),
             devices=local_processes,
             num_nodes=max(1, process_count() // local_processes),
             precision="32-true",  # autocast is this engine's, the same for one process and for many
         )
         self._fabric.launch()
+        atexit.register(_end_communication)
         self.rank, self.world_size = self._fabric.global_rank, self._fabric.world_size
 
     def _place(self, model: nn.Module) -> nn.Module:
@@ -264,6 +269,13 @@ def process_count() -> int:
 def build_engine(setup: DeviceSetup, strategy: Literal["ddp", "fsdp"]) -> AbstractEngine:
     """Return the engine for as many processes as were started."""
     return FabricEngine(setup, strategy=strategy) if process_count() > 1 else SingleDeviceEngine(setup)
+
+
+def _end_communication() -> None:
+    """End the threads of the process group while there is an interpreter; left to its exit, they abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    gc.collect()
 
 
 def _shard(model: nn.Module, mesh: Any) -> nn.Module:

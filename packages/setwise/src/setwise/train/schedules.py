@@ -30,7 +30,7 @@ def build_cosine(options: DecayOptions, *, num_steps: int, lr: float) -> Callabl
 def _with_warmup(
     options: WarmupOptions, num_steps: int, lr: float, after: Callable[[float], float]
 ) -> Callable[[int], float]:
-    """Rise from ``lr / (warmup + 1)`` over ``warmup`` steps, then follow ``after``: share of the rest done -> factor."""
+    """Rise from ``lr / (warmup + 1)`` over ``warmup`` steps, then follow ``after``, given the share of the rest."""
     warmup = options.num_warmup_steps(num_steps)
 
     def schedule(step: int) -> float:

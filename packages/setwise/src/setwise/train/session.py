@@ -169,7 +169,7 @@ def build_trainer(
         run=run,
         seed=config.seed,
         trackers=build_trackers(config.trainer.trackers, run.path) if engine.is_main else (),
-        callbacks=tuple(callbacks),
+        callbacks=(_KeepStanding(), *callbacks),
     )
 
 
@@ -273,22 +273,31 @@ def _run(trainer: Trainer) -> RunResult:
     if main:
         sessions = [*(run.info().get("sessions", [])), {"started": _now(), "step": trainer.state.step}]
         run.update_info({"status": "running", "stop_reason": None, "sessions": sessions})
-    status, reason, final = "failed", "error", None
+    ended: dict[str, Any] = {"status": "failed", "stop_reason": "error", "final": None}
     try:
         reason = trainer.fit()
-        if reason in FINISHED:
-            final = trainer.finish()
-        status = "stopped" if final is None else "done"
+        final = trainer.finish() if reason in FINISHED else None
+        ended = {"status": "stopped" if final is None else "done", "stop_reason": reason, "final": final}
+    except BaseException as error:
+        ended["error"] = str(error) or type(error).__name__
+        raise
     finally:
         if main:
-            best = {
-                "step": trainer.state.best_step,
-                "value": trainer.state.best_value,
-                "monitor": trainer.config.monitor,
-            }
-            ended = {"status": status, "stop_reason": reason, "finished": _now(), "elapsed": trainer.state.elapsed}
-            run.update_info({**ended, "step": trainer.state.step, "best": best, "final": final})
+            run.update_info({**_standing(trainer), **ended, "finished": _now()})
     return RunResult(run, reason, final, main)
+
+
+class _KeepStanding(AbstractCallback):
+    """Keeps ``run.json`` telling how far the run is, also for one that is killed later."""
+
+    def on_checkpoint(self, trainer: Trainer, folder: Path) -> None:
+        trainer.run.update_info(_standing(trainer))
+
+
+def _standing(trainer: Trainer) -> dict[str, Any]:
+    state = trainer.state
+    best = {"step": state.best_step, "value": state.best_value, "monitor": trainer.config.monitor}
+    return {"step": state.step, "elapsed": state.elapsed, "best": best}
 
 
 def _check_data(run: RunFolder, data: AbstractDataModule) -> None:

@@ -137,10 +137,10 @@ class Trainer:
         elapsed_before = state.elapsed
         self._session_start = self._log_start = time.perf_counter()
         self._totals = torch.tensor([state.loss_sum, state.weight], device=self.engine.device)
-        for callback in self.callbacks:
-            callback.on_fit_start(self)
         self.engine.module.train()
         try:
+            for callback in self.callbacks:
+                callback.on_fit_start(self)
             with (
                 self._signals,
                 preserve_rng(self.engine.device),

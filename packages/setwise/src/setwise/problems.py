@@ -29,13 +29,23 @@ _MUST_BE: Mapping[str, str] = {
 }
 """What a value must be, by the stem of pydantic's error type: ``int_type``, ``int_parsing``, ``int_from_float``."""
 
-_BOUNDS: Mapping[str, tuple[str, str]] = {
-    "greater_than": ("greater than", "gt"),
-    "greater_than_equal": ("at least", "ge"),
-    "less_than": ("less than", "lt"),
-    "less_than_equal": ("at most", "le"),
-    "multiple_of": ("a multiple of", "multiple_of"),
+_BOUNDS: Mapping[str, str] = {
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "string_too_long": "text of length {max_length} or less",
+    "string_too_short": "text of length {min_length} or more",
+    "too_long": "of length {max_length} or less",
+    "too_short": "of length {min_length} or more",
 }
+"""What a value must be, by pydantic's error type, with the fields of the error's context."""
+
+
+_ABSENT = ("missing", "inconsistent")
+"""Types of errors about a key that may not be there."""
 
 
 def explain(error: ValidationError, document: Document) -> list[Problem]:
@@ -70,7 +80,7 @@ def _path_in(data: Any, error: Any) -> Path:
         present = data if isinstance(data, Mapping) else range(len(data)) if isinstance(data, list) else ()
         if key in present:
             path, data = [*path, key], data[key]
-        elif position == len(location) - 1 and error["type"] in ("missing", "inconsistent"):
+        elif isinstance(key, str) and (position == 0 or (error["type"] in _ABSENT and position == len(location) - 1)):
             path = [*path, key]
     return tuple(path)
 
@@ -95,8 +105,9 @@ def _demand(error: Any) -> str:
     """Return what pydantic demands of a value, ready to follow "must be"; empty when it is not in that form."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in _BOUNDS:
-        phrase, key = _BOUNDS[kind]
-        return f"{phrase} {context[key]}"
+        return _BOUNDS[kind].format(**context)
+    if kind == "missing" and isinstance(error["loc"][-1], int):  # of a tuple
+        return "a longer list"
     if kind == "literal_error":
         literals = _literals(error)
         return literals[0] if len(literals) == 1 else f"one of {', '.join(literals)}"

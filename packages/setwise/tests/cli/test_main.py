@@ -40,6 +40,7 @@ def fail(error: str) -> None:
         "interrupt": KeyboardInterrupt(),
         "file": PermissionError(13, "Permission denied", "runs"),
         "disk": OSError(28, "No space left on device"),
+        "network": OSError("timed out"),
     }[error]
 """
 
@@ -105,6 +106,7 @@ ERRORS = {
     "interrupt": (130, ""),
     "file": (2, "setwise: Permission denied: runs\n"),
     "disk": (2, "setwise: No space left on device\n"),
+    "network": (2, "setwise: timed out\n"),
 }
 
 

@@ -141,7 +141,11 @@ ERRORS = {
         'unknown model "dual-attention/x": the plugin "dual-attention" is not installed; '
         "run: pip install setwise-dual-attention\n",
     ),
-    "unknown kind": (["demo/net", "--kind", "model"], 'unknown kind "model"'),
+    "unknown kind": (
+        ["demo/net", "--kind", "zzz"],
+        'setwise: unknown kind "zzz"; the kinds are models, attentions, datasets, tasks, optimizers, schedules, '
+        "recipes\n",
+    ),
 }
 
 

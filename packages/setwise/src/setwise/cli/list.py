@@ -6,6 +6,9 @@ from setwise.cli.output import OutputParameter
 from setwise.errors import UnknownNameError, suggest
 from setwise.registry import KINDS, default_registry
 
+NAMEABLE = (*KINDS, "recipes")
+"""Kinds of things that have names."""
+
 
 def list_names(kind: str | None = None, /, *, output: OutputParameter) -> None:
     """List models, attentions, datasets, tasks, optimizers, schedules and recipes with what they are.
@@ -13,12 +16,9 @@ def list_names(kind: str | None = None, /, *, output: OutputParameter) -> None:
     Args:
         kind: one of these words; all when left out.
     """
-    kinds = (*KINDS, "recipes")
-    if kind is not None and kind not in kinds:
-        raise UnknownNameError(f'unknown kind "{kind}"; the kinds are {", ".join(kinds)}{suggest(kind, kinds)}')
     registry = default_registry()
     rows = []
-    for each in kinds if kind is None else (kind,):
+    for each in choose_kinds(kind):
         if each == "recipes":
             named = [(recipe.qualified, recipe.summary) for recipe in registry.recipes()]
         else:
@@ -28,3 +28,17 @@ def list_names(kind: str | None = None, /, *, output: OutputParameter) -> None:
     broken = [status.name for status in registry.plugins if status.status not in ("ok", "disabled")]
     if broken:
         output.note(f'not loaded: {", ".join(broken)}; "setwise plugins" says why')
+
+
+def choose_kinds(kind: str | None) -> tuple[str, ...]:
+    """Return the kind that was asked for, or all.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+    """
+    if kind is None:
+        return NAMEABLE
+    if kind not in NAMEABLE:
+        near = suggest(kind, NAMEABLE)
+        raise UnknownNameError(f'unknown kind "{kind}"; the kinds are {", ".join(NAMEABLE)}{near}')
+    return (kind,)

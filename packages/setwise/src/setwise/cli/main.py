@@ -34,8 +34,6 @@ DATA_COMMANDS = {
     "verify": ("setwise.cli.data:verify", "Check that the data on this machine is sound."),
 }
 
-Flag = Parameter(negative=())
-
 
 def run() -> None:
     """Run the command line of this process and exit."""
@@ -79,7 +77,7 @@ def build_app(registry: Registry) -> App:
         version=_version,
         help_format="plaintext",
         result_action="return_value",
-        default_parameter=Flag,
+        default_parameter=Parameter(negative=()),  # a flag that is off needs no second flag to turn it off
     )
     app.meta.suppress_keyboard_interrupt = app.suppress_keyboard_interrupt = False  # main() has its own exit code
     for name, (target, summary) in COMMANDS.items():
@@ -127,8 +125,8 @@ def _version() -> str:
 def _message(error: Exception, show_traceback: bool) -> str:
     if isinstance(error, SetwiseError | CycloptsError):
         return f"setwise: {error}"
-    if isinstance(error, OSError) and error.strerror:
-        return f"setwise: {error.strerror}{f': {error.filename}' if error.filename else ''}"
+    if isinstance(error, OSError):
+        return f"setwise: {error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     where = "" if show_traceback else "; add --traceback to see where, and please report it"
     return f"setwise: this is a bug: {what}{where}"

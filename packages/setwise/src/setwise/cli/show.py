@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from setwise.cli.list import choose_kinds
 from setwise.cli.output import Output, OutputParameter
 from setwise.component import load_reference
 from setwise.config import RunConfig
@@ -15,7 +16,7 @@ from setwise.document import shown
 from setwise.errors import UnknownNameError
 from setwise.plugin import ComponentSpec
 from setwise.recipes import RecipeEntry
-from setwise.registry import KINDS, Entry, Registry, default_registry
+from setwise.registry import Entry, Registry, default_registry
 
 
 def show(name: str, /, *, kind: str | None = None, schema: bool = False, output: OutputParameter) -> None:
@@ -26,7 +27,7 @@ def show(name: str, /, *, kind: str | None = None, schema: bool = False, output:
         kind: tells things of one name apart: models, attentions, datasets, tasks, optimizers, schedules or recipes.
         schema: write the JSON schema of the options, or of a whole recipe, instead.
     """
-    found = _find(default_registry(), name, (kind,) if kind else (*KINDS, "recipes"))
+    found = _find(default_registry(), name, choose_kinds(kind))
     if schema and len(found) > 1:
         kinds = " or ".join(_kind(each) for each in found)
         raise UnknownNameError(f'"{name}" names {len(found)} things; add --kind {kinds}')

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from setwise.plugin import AttentionSpec, DatasetSpec, ModelSpec, OptimizerSpec, Ref, ScheduleSpec, TaskSpec, hookimpl
+from setwise.plugin import (
+    AttentionSpec,
+    DatasetSpec,
+    ModelSpec,
+    OptimizerSpec,
+    RecipeSource,
+    Ref,
+    ScheduleSpec,
+    TaskSpec,
+    hookimpl,
+)
 
 
 @hookimpl
@@ -156,3 +166,8 @@ def setwise_schedules() -> Iterable[ScheduleSpec]:
         Ref("setwise.options:DecayOptions"),
         "Warm-up, then half a cosine down (Loshchilov & Hutter, 2017)",
     )
+
+
+@hookimpl
+def setwise_recipes() -> Iterable[RecipeSource]:
+    yield RecipeSource("setwise", "cookbook")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from setwise.train.checkpoint import Checkpoint, CheckpointStore
 from setwise.train.engine import process_count
 from setwise.train.trainer import Trainer

@@ -35,6 +35,7 @@ def newest(folder: Path) -> Checkpoint:
     return CheckpointStore(folder / "checkpoints").load_newest()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_compute_what_one_does_and_either_resumes_the_other(
     make_trainer: Callable[..., Trainer], tmp_path: Path, strategy: str

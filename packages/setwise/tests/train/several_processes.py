@@ -32,4 +32,5 @@ def main(strategy: str, runs: str) -> None:
             (Path(folder) / "final.json").write_text(json.dumps(final))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -49,7 +49,7 @@ class CheckpointStore:
         root: the folder that holds one folder a checkpoint, named by its step in eight digits.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> store = CheckpointStore(Path(tempfile.mkdtemp()))
         >>> _ = store.save(7, model={"weight": torch.ones(2)}, optimizer=None, state={"note": "hello"})
         >>> store.load(7).state["note"]

@@ -68,17 +68,19 @@ def wheel(session: nox.Session, package: Path) -> None:
     """Build one distribution, check its files, install it into a clean environment and test it outside the tree."""
     with tempfile.TemporaryDirectory() as folder:
         wheels = build(session, with_local_requirements(package), Path(folder) / "dist")
+        check_wheel(session, package, wheels[0])
         install_wheels(session, wheels, package / "pyproject.toml")
         shutil.copytree(package / "tests", Path(folder) / "tests")
-        session.chdir(folder)
-        run_pytest(session, "-m", QUICK, "-c", ROOT / "pyproject.toml", "--rootdir", folder, "tests")
+        with session.chdir(folder):
+            run_pytest(session, "-m", QUICK, "-c", ROOT / "pyproject.toml", "--rootdir", folder, "tests")
 
 
 @nox.session
 def integration(session: nox.Session) -> None:
     """All distributions together, as installed wheels: co-installation, behaviour across plugins, the command line."""
     with tempfile.TemporaryDirectory() as folder:
-        wheels = build(session, PACKAGES, Path(folder) / "dist")
+        third_party = sorted((ROOT / "integration_tests" / "third_party").iterdir())
+        wheels = build(session, [*PACKAGES, *third_party], Path(folder) / "dist")
         install_wheels(session, wheels, ROOT / "pyproject.toml")
         run_pytest(session, "-m", IN_CI, ROOT / "integration_tests")
 
@@ -122,24 +124,26 @@ def with_local_requirements(package: Path) -> list[Path]:
 
 
 def build(session: nox.Session, packages: list[Path], output: Path) -> list[Path]:
-    """Build sdists, and wheels from these sdists; check that no source file and no licence got lost on the way."""
+    """Build sdists, and from these sdists wheels."""
     wheels = []
     for package in packages:
-        session.run_install(
-            "uv", "build", "--quiet", "--out-dir", str(output / package.name), str(package), external=True
-        )
+        session.run("uv", "build", "--quiet", "--out-dir", str(output / package.name), str(package), external=True)
         wheels += (output / package.name).glob("*.whl")
-        with zipfile.ZipFile(wheels[-1]) as archive:
-            built = set(archive.namelist())
-            licences = [archive.read(name) for name in built if name.endswith(".dist-info/licenses/LICENSE")]
-        source = package / "src"
-        expected = {file.relative_to(source).as_posix() for file in source.rglob("*") if file.is_file()}
-        missing = sorted(name for name in expected - built if "__pycache__" not in name)
-        if missing or not any(name.endswith("/py.typed") for name in built):
-            session.error(f"{wheels[-1].name} lacks {', '.join(missing) or 'py.typed'}")
-        if licences != [(ROOT / "LICENSE").read_bytes()]:
-            session.error(f"{wheels[-1].name} must contain a copy of the LICENSE of this repository")
     return wheels
+
+
+def check_wheel(session: nox.Session, package: Path, wheel: Path) -> None:
+    """Check that no source file, and not the licence, got lost between the tree and a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        built = set(archive.namelist())
+        licences = [archive.read(name) for name in built if name.endswith(".dist-info/licenses/LICENSE")]
+    source = package / "src"
+    expected = {file.relative_to(source).as_posix() for file in source.rglob("*") if file.is_file()}
+    missing = sorted(name for name in expected - built if "__pycache__" not in name)
+    if missing or not any(name.endswith("/py.typed") for name in built):
+        session.error(f"{wheel.name} lacks {', '.join(missing) or 'py.typed'}")
+    if licences != [(ROOT / "LICENSE").read_bytes()]:
+        session.error(f"{wheel.name} must contain a copy of the LICENSE of this repository")
 
 
 def install_wheels(session: nox.Session, wheels: list[Path], group_file: Path) -> None:

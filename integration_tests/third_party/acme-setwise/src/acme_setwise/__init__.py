@@ -1,0 +1,1 @@
+"""A plugin for setwise: attention by averaging, and images of stripes to try it on."""

@@ -260,7 +260,7 @@ def explain_out_of_memory(advice: str) -> Iterator[None]:
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if isinstance(error, DeviceError) or not (known or re.search("DefaultCPUAllocator|out of memory", text)):
             raise
-        asked = re.search(r"allocate (\d+(?:\.\d+)? ?(?:[KMGT]i?B|bytes))", text, re.IGNORECASE)
+        asked = re.search(r"allocate (\d+(?:\.\d+)? ?(?:[KMGTP]i?B|bytes))", text, re.IGNORECASE)
         how_much = f": {_readable(asked[1])} more were asked for" if asked else ""
         raise DeviceError(f"out of memory{how_much}; {advice}") from error
 

@@ -3,6 +3,8 @@
 import pytest
 
 from setwise.component import Options, load_reference
+from setwise.config import load_component
+from setwise.errors import ConfigError
 from setwise.registry import KINDS, Entry, load_registry
 
 ENTRIES = [entry for kind in KINDS for entry in load_registry(disabled=True).entries(kind)]
@@ -38,3 +40,21 @@ def test_summary_is_one_short_line(entry: Entry):
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.kind == "optimizers"], ids=name)
 def test_optimizers_have_a_learning_rate(entry: Entry):
     assert "lr" in load_reference(entry.qualified, entry.spec, "config").model_fields
+
+
+def test_mha_is_built_as_its_options_say():
+    heads = ["num_heads=6", "num_kv_heads=3", "head_dim=4"]
+    options = [*heads, "rope=true", "rope_base=100", "bias=false", "dropout=0.25"]
+    layer = load_component("attentions", "setwise/mha", [*options, "backend=chunked"]).build(dim=7, causal=True)
+
+    assert (layer.dim, layer.num_heads, layer.num_kv_heads, layer.head_dim, layer.causal) == (7, 6, 3, 4, True)
+    assert (layer.rope.head_dim, layer.rope.base, layer.dropout, layer.backend) == (4, 100.0, 0.25, "chunked")
+    assert layer.out.bias is None
+
+
+@pytest.mark.parametrize("rope", ["true", "false"])
+def test_mha_whose_heads_do_not_fit_is_told(rope: str):
+    component = load_component("attentions", "setwise/mha", ["num_heads=4", f"rope={rope}"])
+
+    with pytest.raises(ConfigError, match="num_heads=4 must divide dim=14; try 2 or 7"):
+        component.build(dim=14, causal=False)

@@ -222,7 +222,9 @@ class MultiHeadOptions(Options):
     rope_base: float = Field(10_000.0, gt=1, description="base of the wavelengths of the rotary embedding")
     bias: bool = Field(True, description="add biases in the four projections")
     dropout: Fraction = Field(0.0, description="probability of dropping an attention weight, in training")
-    backend: Literal["auto", "reference", "sdpa"] = Field("auto", description="implementation; auto picks the fastest")
+    backend: Literal["auto", "reference", "sdpa", "chunked"] = Field(
+        "auto", description="implementation; auto picks the fastest"
+    )
 
     @model_validator(mode="after")
     def _heads_fit_together(self) -> Self:

@@ -13,6 +13,7 @@ from setwise.attention.capture import record
 from setwise.attention.functional import Backend, attend, attention_weights, check_options
 from setwise.attention.rotary import RotaryEmbedding
 from setwise.errors import ConfigError, ShapeError
+from setwise.options import MultiHeadOptions
 
 __all__ = ["MultiHeadAttention"]
 
@@ -140,6 +141,28 @@ class MultiHeadAttention(AbstractAttention):
         record(self, "weights", lambda: attention_weights(q_BHTK, k_BGSK, mask=mask, causal=self.causal))
         o_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, mask=mask, causal=self.causal, dropout=dropout, backend=self.backend)
         return self.out(rearrange(o_BHTK, "b h t k -> b t (h k)"))
+
+
+def build_mha(options: MultiHeadOptions, *, dim: int, causal: bool) -> MultiHeadAttention:
+    """Build the attention that recipes name ``setwise/mha``.
+
+    Raises:
+        ConfigError: the heads do not fit ``dim``.
+    """
+    head_dim = options.head_dim or dim // options.num_heads
+    # Where the heads do not share dim evenly, the layer below says so, better than the embedding could.
+    fits = options.head_dim is not None or dim % options.num_heads == 0
+    return MultiHeadAttention(
+        dim,
+        num_heads=options.num_heads,
+        num_kv_heads=options.num_kv_heads,
+        head_dim=options.head_dim,
+        causal=causal,
+        rope=RotaryEmbedding(head_dim, base=options.rope_base) if options.rope and fits else None,
+        bias=options.bias,
+        dropout=options.dropout,
+        backend=options.backend,
+    )
 
 
 def _divisors_near(number: int, total: int) -> list[int]:

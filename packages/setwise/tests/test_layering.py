@@ -150,7 +150,7 @@ def test_import_is_light(module: str):
 def test_importing_every_module_changes_no_global_state():
     code = """
 import importlib, os, pkgutil, random, signal, logging
-import numpy, torch, setwise
+import numpy, rich.style, torch, setwise  # rich itself draws a random number when it is imported
 def state():
     return (dict(os.environ), random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist(),
             torch.get_default_dtype(), torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32,

@@ -6,17 +6,17 @@ from setwise.testing import AttentionSuite, DataSuite, PluginSuite, RecipeSuite
 
 
 class TestMean(AttentionSuite):
-    name = "acme/mean"
+    name = "guest/mean"
 
 
 class TestStripes(DataSuite):
-    name = "acme/stripes"
+    name = "guest/stripes"
     options: ClassVar = {"num_items": 13}
 
 
 class TestPlugin(PluginSuite):
-    plugin = "acme"
+    plugin = "guest"
 
 
 class TestRecipes(RecipeSuite):
-    plugin = "acme"
+    plugin = "guest"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from acme_setwise.config import MeanOptions
+from guest_setwise.config import MeanOptions
 from setwise.attention import AbstractAttention
 from setwise.errors import ConfigError, ShapeError
 
@@ -23,13 +23,14 @@ class MeanAttention(AbstractAttention):
             mask = x.new_ones(x.shape[:2], dtype=torch.bool)
         if mask.shape != x.shape[:2]:
             raise ShapeError(f"mask has shape {tuple(mask.shape)}; a mean takes (batch, tokens)={tuple(x.shape[:2])}")
-        weight = mask.unsqueeze(-1).to(x.dtype)
-        mean = (x * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp(min=1)
+        weight = mask.unsqueeze(-1)
+        total = x.masked_fill(~weight, 0).sum(dim=1, keepdim=True)  # not x * weight, which would let nan through
+        mean = total / weight.sum(dim=1, keepdim=True).clamp(min=1)
         return self.own(x) + self.read(mean)
 
 
 def build(options: MeanOptions, *, dim: int, causal: bool) -> MeanAttention:
     """Build the layer from its options."""
     if causal:
-        raise ConfigError("acme/mean reads the mean of all tokens and cannot be causal; choose another attention")
+        raise ConfigError("guest/mean reads the mean of all tokens and cannot be causal; choose another attention")
     return MeanAttention(dim, bias=options.bias)

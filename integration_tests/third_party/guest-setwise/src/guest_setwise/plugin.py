@@ -9,8 +9,8 @@ from setwise.plugin import AttentionSpec, CommandSpec, DatasetSpec, RecipeSource
 def setwise_attentions() -> Iterable[AttentionSpec]:
     yield AttentionSpec(
         "mean",
-        Ref("acme_setwise.mean:build"),
-        Ref("acme_setwise.config:MeanOptions"),
+        Ref("guest_setwise.mean:build"),
+        Ref("guest_setwise.config:MeanOptions"),
         "Every token reads the mean of all",
         invariances=frozenset({"permutation", "padding"}),
     )
@@ -20,8 +20,8 @@ def setwise_attentions() -> Iterable[AttentionSpec]:
 def setwise_datasets() -> Iterable[DatasetSpec]:
     yield DatasetSpec(
         "stripes",
-        Ref("acme_setwise.stripes:Stripes"),
-        Ref("acme_setwise.config:StripesOptions"),
+        Ref("guest_setwise.stripes:Stripes"),
+        Ref("guest_setwise.config:StripesOptions"),
         "Noisy images of horizontal or vertical stripes",
         licence="CC0-1.0",
         offline=True,
@@ -30,9 +30,9 @@ def setwise_datasets() -> Iterable[DatasetSpec]:
 
 @hookimpl
 def setwise_recipes() -> Iterable[RecipeSource]:
-    yield RecipeSource("acme_setwise")
+    yield RecipeSource("guest_setwise")
 
 
 @hookimpl
 def setwise_commands() -> Iterable[CommandSpec]:
-    yield CommandSpec("draw", Ref("acme_setwise.commands:draw"), "Print an image of stripes")
+    yield CommandSpec("draw", Ref("guest_setwise.commands:draw"), "Print an image of stripes")

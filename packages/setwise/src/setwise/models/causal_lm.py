@@ -60,7 +60,7 @@ class CausalLM(nn.Module):
         return F.linear(self.norm(x), self.embedding.weight)
 
 
-def build(options: CausalLMOptions, *, data: DataSpec) -> CausalLM:
+def build_causal_lm(options: CausalLMOptions, *, data: DataSpec) -> CausalLM:
     """Build the model that recipes name ``setwise/causal-lm``.
 
     Raises:

@@ -124,7 +124,7 @@ class PatchEmbedding(nn.Module):
         return self.project(patches) + self.position
 
 
-def build(options: EncoderOptions, *, data: DataSpec) -> Encoder:
+def build_encoder(options: EncoderOptions, *, data: DataSpec) -> Encoder:
     """Build the model that recipes name ``setwise/encoder``."""
     return Encoder(data, options)
 

@@ -1,0 +1,5 @@
+from setwise.testing import PluginSuite
+
+
+class TestCore(PluginSuite):
+    plugin = "setwise"

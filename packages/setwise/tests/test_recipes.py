@@ -26,7 +26,10 @@ seed: 3
 @pytest.fixture
 def registry(install: Install) -> Registry:
     """Two plugins with recipes; both have one called "shared"."""
-    for name, recipes in {"demo": {"digits": SMALL, "shared": "seed: 1\n"}, "more": {"shared": "seed: 2\n"}}.items():
+    for name, recipes in {
+        "demo": {"quick-digits": SMALL, "shared": "seed: 1\n"},
+        "more": {"shared": "seed: 2\n"},
+    }.items():
         files = {f"{name}_plugin/recipes/{recipe}.yaml": text for recipe, text in recipes.items()}
         source = PLUGIN.format(f"{name}_plugin")
         notes = {f"{name}_plugin/recipes/NOTES.md": "no recipe"}
@@ -53,21 +56,21 @@ def test_leading_comment_is_summary_and_description(text: str, expected: tuple[s
 def test_recipes_are_the_yaml_files_of_the_folders(registry: Registry):
     recipes = [recipe for recipe in registry.recipes() if recipe.plugin in ("demo", "more")]
 
-    assert [recipe.qualified for recipe in recipes] == ["demo/digits", "demo/shared", "more/shared"]
+    assert [recipe.qualified for recipe in recipes] == ["demo/quick-digits", "demo/shared", "more/shared"]
     assert [recipe.summary for recipe in recipes] == ["Digits in 20 seconds", "", ""]
     assert recipes[0].description == "  Test accuracy 0.97 on 2 cores.\nNot in any paper."
 
 
-@pytest.mark.parametrize("name", ["demo/digits", "digits"])
+@pytest.mark.parametrize("name", ["demo/quick-digits", "quick-digits"])
 def test_recipe_is_opened_by_name(registry: Registry, name: str):
     recipe = open_recipe(name, registry)
 
-    assert (recipe.name, recipe.text) == ("demo/digits", SMALL)
-    assert recipe.label.endswith("demo_plugin/recipes/digits.yaml")
+    assert (recipe.name, recipe.text) == ("demo/quick-digits", SMALL)
+    assert recipe.label.endswith("demo_plugin/recipes/quick-digits.yaml")
 
 
 def test_problems_of_a_recipe_name_its_file(registry: Registry):
-    recipe = open_recipe("demo/digits", registry)
+    recipe = open_recipe("demo/quick-digits", registry)
 
     with pytest.raises(ConfigError, match=re.escape(f"{recipe.label}:5: model: missing")):
         recipe.load(registry=registry)
@@ -77,8 +80,8 @@ def test_problems_of_a_recipe_name_its_file(registry: Registry):
     ("name", "message"),
     [
         ("shared", 'the recipe "shared" is ambiguous; write demo/shared or more/shared'),
-        ("demo/digit", 'unknown recipe "demo/digit"; did you mean "demo/digits"?'),
-        ("diggits", 'unknown recipe "diggits"; did you mean "digits"?'),
+        ("demo/quick-digit", 'unknown recipe "demo/quick-digit"; did you mean "demo/quick-digits"?'),
+        ("quick-diggits", 'unknown recipe "quick-diggits"; did you mean "quick-digits"?'),
     ],
 )
 def test_recipe_that_cannot_be_meant(registry: Registry, name: str, message: str):
@@ -100,17 +103,17 @@ def test_file_is_a_recipe(registry: Registry, tmp_path: Path, file: str):
 
 def test_file_wins_over_a_recipe_of_its_name(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    Path("digits").write_text("seed: 5\n")
+    Path("quick-digits").write_text("seed: 5\n")
 
-    assert open_recipe("digits", registry).name == "local/digits"
+    assert open_recipe("quick-digits", registry).name == "local/quick-digits"
 
 
 def test_config_of_a_run_stands_for_its_recipe(registry: Registry, make_run: Callable[..., object], tmp_path: Path):
-    make_run("demo/digits/20251120-182500-a1b2c3")
+    make_run("demo/quick-digits/20251120-182500-a1b2c3")
 
-    recipe = open_recipe(str(tmp_path / "runs/demo/digits/20251120-182500-a1b2c3/config.yaml"), registry)
+    recipe = open_recipe(str(tmp_path / "runs/demo/quick-digits/20251120-182500-a1b2c3/config.yaml"), registry)
 
-    assert recipe.name == "demo/digits"
+    assert recipe.name == "demo/quick-digits"
 
 
 def test_folder_is_no_recipe(registry: Registry, tmp_path: Path):

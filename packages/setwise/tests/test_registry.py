@@ -300,6 +300,8 @@ def test_disabled_plugin_is_not_imported_and_says_what_left_it_out(install: Inst
     monkeypatch.setenv("SETWISE_PLUGINS", "setwise")
 
     assert status_of("demo").reason == "left out by SETWISE_PLUGINS=setwise"
+    monkeypatch.setenv("SETWISE_PLUGINS", "")
+    assert status_of("demo").reason == 'left out by --no-plugins or SETWISE_PLUGINS=""'
     assert status_of("demo", only=("setwise",)).reason == "left out by only=setwise"
     assert status_of("demo", disabled=True).reason == "left out by --no-plugins"
     assert "demo_plugin" not in sys.modules

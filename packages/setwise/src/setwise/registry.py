@@ -178,7 +178,8 @@ def load_registry(*, only: Collection[str] | None = None, disabled: bool = False
     if value is None:
         return Registry(discover())
     names = [name for part in value.split(",") if (name := part.strip())]
-    return Registry(discover(names, because=f"{ENVIRONMENT_VARIABLE}={value}"))
+    because = f"{ENVIRONMENT_VARIABLE}={value}" if names else f'--no-plugins or {ENVIRONMENT_VARIABLE}=""'
+    return Registry(discover(names, because=because))
 
 
 @functools.cache

@@ -99,6 +99,17 @@ def test_options_of_all_commands_may_stand_first(demo: None, capsys: pytest.Capt
     assert capsys.readouterr().out == "1 x True True\n"
 
 
+@pytest.mark.parametrize("option", ["--json", "--quiet"])
+@pytest.mark.parametrize("command", ["train", "resume", "evaluate", "report"])
+def test_options_of_all_commands_are_no_arguments_of_a_command(
+    capsys: pytest.CaptureFixture[str], command: str, option: str
+):
+    assert main([command, "no-such.yaml", option]) == 2
+    assert capsys.readouterr().err.startswith(
+        ("setwise: no-such.yaml: there is no", 'setwise: "no-such.yaml" is no run')
+    )
+
+
 ERRORS = {
     "config": (2, "setwise: 2 problems in the configuration:\n  one\n  two\n"),
     "bug": (1, "setwise: this is a bug: KeyError: 'x'; add --traceback to see where, and please report it\n"),

@@ -134,11 +134,11 @@ ERRORS = {
         ["demo/net", "--schema"],
         'setwise: "demo/net" names 2 things; add --kind models or datasets\n',
     ),
-    "misspelt": (["demo/nett"], 'unknown model "demo/nett"; did you mean "demo/net"?'),
+    "misspelt": (["demo/nett"], 'setwise: unknown name "demo/nett"; did you mean "demo/net"?\n'),
     "nothing near": (["zzzzz"], 'setwise: unknown name "zzzzz"; see "setwise list"\n'),
     "plugin to install": (
         ["dual-attention/x"],
-        'unknown model "dual-attention/x": the plugin "dual-attention" is not installed; '
+        'setwise: unknown name "dual-attention/x": the plugin "dual-attention" is not installed; '
         "run: pip install setwise-dual-attention\n",
     ),
     "unknown kind": (

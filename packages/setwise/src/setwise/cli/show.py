@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -53,12 +53,20 @@ def _find(registry: Registry, name: str, kinds: tuple[str, ...]) -> list[Entry |
         except UnknownNameError as error:
             errors.append(str(error))
     if not found:
-        # Each kind has its own nearest name; the errors that have none only repeat that there is nothing.
-        helpful = [
-            error for error in errors if "did you mean" in error or ": the plugin" in error or "ambiguous" in error
-        ]
-        raise UnknownNameError("\n".join(dict.fromkeys(helpful)) or f'unknown name "{name}"; see "setwise list"')
+        raise UnknownNameError(_explain(name, errors))
     return found
+
+
+def _explain(name: str, errors: Sequence[str]) -> str:
+    """Sum up what looking a name up in one kind after the other has told."""
+    # Each kind has its own nearest name. What says nothing but what there is would be a list of everything here.
+    helpful = [
+        error for error in errors if any(hint in error for hint in (" did you mean ", ": the plugin ", "ambiguous"))
+    ]
+    reasons = {error.partition(f'"{name}"')[2] for error in helpful}
+    if len(helpful) > 1 and len(reasons) == 1:
+        return f'unknown name "{name}"{reasons.pop()}'
+    return "\n".join(helpful) or f'unknown name "{name}"; see "setwise list"'
 
 
 def _kind(entry: Entry | RecipeEntry) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from setwise.cli.output import OutputParameter
 from setwise.config import load_config
@@ -15,7 +12,7 @@ from setwise.registry import default_registry
 
 def train(
     recipe: str,
-    *overrides: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *overrides: str,
     runs: Path = Path("runs"),
     output: OutputParameter,
 ) -> int:

@@ -103,7 +103,15 @@ class MultiheadAttentionBlock(nn.Module):
         dropout = self.options.attention_dropout if self.training else 0.0
         if self.options.score_norm == "softmax":
             mask_B11S = None if mask is None else mask[:, None, None, :]
-            o_BHTK = attend(q_BHTK, k_BHSK, v_BHSK, mask=mask_B11S, scale=self.scale, dropout=dropout)
+            o_BHTK = attend(
+                q_BHTK,
+                k_BHSK,
+                v_BHSK,
+                mask=mask_B11S,
+                scale=self.scale,
+                dropout=dropout,
+                backend=self.options.backend,
+            )
         else:
             mask_B1S1 = None if mask is None else mask[:, None, :, None]
             o_BHTK = _attend_unnormalised(q_BHTK, k_BHSK, v_BHSK, mask_B1S1, dropout)

@@ -36,6 +36,9 @@ class BlockOptions(Options):
     residual_projection: bool = Field(True, description="the residual is a linear map of the input, not the queries")
     feed_forward: bool = Field(True, description="have the feed-forward part; else the normed sum is added once more")
     feed_forward_depth: Count = Field(1, description="hidden layers of the feed-forward part, 4 blocks wide each")
+    backend: Literal["auto", "reference", "sdpa", "chunked"] = Field(
+        "auto", description="how the softmax attention is computed, see setwise.attention.attend"
+    )
 
 
 class NptOptions(BlockOptions):

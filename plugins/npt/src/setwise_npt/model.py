@@ -28,6 +28,7 @@ class NonParametricTransformer(nn.Module):
         options: see :class:`~setwise_npt.config.NptOptions`; the defaults are the published code's.
 
     Example:
+        >>> import torch
         >>> columns = Columns(sizes=(0, 3), targets=(1,))
         >>> model = NonParametricTransformer(columns, NptOptions(column_dim=8, num_heads=2, num_layers=2)).eval()
         >>> values = torch.randn(1, 5, 2)

@@ -13,7 +13,7 @@ def setwise_models() -> Iterable[ModelSpec]:
         "npt",
         build=Ref("setwise_npt.model:build_npt"),
         config=Ref("setwise_npt.config:NptOptions"),
-        summary="Non-Parametric Transformer: predicts a table's cells by attention between rows and between columns",
+        summary="Non-Parametric Transformer: attention between the rows, and between the columns, of a table",
     )
 
 
@@ -23,7 +23,7 @@ def setwise_tasks() -> Iterable[TaskSpec]:
         "masked-modelling",
         build=Ref("setwise_npt.task:build_masked_modelling"),
         config=Ref("setwise_npt.config:MaskedModellingOptions"),
-        summary="Predict hidden labels and hidden features of sets of rows, with an annealed trade-off of both losses",
+        summary="Predict hidden labels and hidden features of sets of rows, with an annealed trade-off",
     )
 
 

@@ -104,6 +104,9 @@ class MultiHeadAttention(AbstractAttention):
         Raises:
             ShapeError: a shape is not as above.
         """
+        if mask is not None and mask.shape == x.shape[:2] and mask.dtype == torch.bool:
+            # A weight of zero does not keep out NaN or infinity, neither here nor in the gradients of the projections.
+            x = x.masked_fill(~mask[..., None], 0)
         q_BHTK, k_BGTK, v_BGTK = self._project(x, positions, first_position=0)
         return self._attend(q_BHTK, k_BGTK, v_BGTK, mask, dropout=self.dropout if self.training else 0.0)
 

@@ -1,4 +1,5 @@
-# ruff: noqa: RUF012  # declarations, which nothing changes
+from typing import ClassVar
+
 from setwise.testing import AttentionSuite
 
 
@@ -8,15 +9,15 @@ class TestMultiHead(AttentionSuite):
 
 class TestGroupedWithoutBias(AttentionSuite):
     name = "setwise/mha"
-    options = {"num_heads": 6, "num_kv_heads": 2, "head_dim": 5, "bias": False, "dropout": 0.3}
+    options: ClassVar = {"num_heads": 6, "num_kv_heads": 2, "head_dim": 5, "bias": False, "dropout": 0.3}
 
 
 class TestCausalRotary(AttentionSuite):
     name = "setwise/mha"
-    options = {"num_heads": 3, "rope": True}
+    options: ClassVar = {"num_heads": 3, "rope": True}
     causal = True
 
 
 class TestScaledDotProductKernels(AttentionSuite):
     name = "setwise/mha"
-    options = {"rope": True, "backend": "sdpa"}
+    options: ClassVar = {"rope": True, "backend": "sdpa"}

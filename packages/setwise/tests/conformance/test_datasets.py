@@ -1,32 +1,33 @@
-# ruff: noqa: RUF012  # declarations, which nothing changes
+from typing import ClassVar
+
 from setwise.testing import DataSuite
 
 
 class TestRows(DataSuite):
     name = "setwise/table"
-    options = {"sklearn": "iris"}
+    options: ClassVar = {"sklearn": "iris"}
 
 
 class TestSetsOfRows(DataSuite):
     name = "setwise/table"
-    options = {"sklearn": "wine", "set_size": 19, "transductive": True, "balance_classes": True}
+    options: ClassVar = {"sklearn": "wine", "set_size": 19, "transductive": True, "balance_classes": True}
 
 
 class TestSetsThatGrow(DataSuite):
     name = "setwise/table"
-    options = {"sklearn": "diabetes", "set_size": 97}
+    options: ClassVar = {"sklearn": "diabetes", "set_size": 97}
 
 
 class TestWholeTable(DataSuite):
     name = "setwise/table"
-    options = {"sklearn": "iris", "set_size": "all", "folds": 5, "fold": 3}
+    options: ClassVar = {"sklearn": "iris", "set_size": "all", "folds": 5, "fold": 3}
 
 
 class TestAugmentedImages(DataSuite):
     name = "setwise/digits"
-    options = {"augment": ["crop", "flip"]}
+    options: ClassVar = {"augment": ["crop", "flip"]}
 
 
 class TestText(DataSuite):
     name = "setwise/text"
-    options = {"source": "stdlib-prose", "length": 31}
+    options: ClassVar = {"source": "stdlib-prose", "length": 31}

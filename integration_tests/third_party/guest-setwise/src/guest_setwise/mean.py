@@ -15,6 +15,7 @@ class MeanAttention(AbstractAttention):
 
     def __init__(self, dim: int, *, bias: bool = True) -> None:
         super().__init__()
+        self.dim = dim
         self.own = nn.Linear(dim, dim, bias=bias)
         self.read = nn.Linear(dim, dim, bias=False)
 
@@ -23,9 +24,9 @@ class MeanAttention(AbstractAttention):
             mask = x.new_ones(x.shape[:2], dtype=torch.bool)
         if mask.shape != x.shape[:2]:
             raise ShapeError(f"mask has shape {tuple(mask.shape)}; a mean takes (batch, tokens)={tuple(x.shape[:2])}")
-        weight = mask.unsqueeze(-1)
-        total = x.masked_fill(~weight, 0).sum(dim=1, keepdim=True)  # not x * weight, which would let nan through
-        mean = total / weight.sum(dim=1, keepdim=True).clamp(min=1)
+        keep = mask.unsqueeze(-1)
+        x = x.masked_fill(~keep, 0)  # not x * keep, which would let nan through
+        mean = x.sum(dim=1, keepdim=True) / keep.sum(dim=1, keepdim=True).clamp(min=1)
         return self.own(x) + self.read(mean)
 
 

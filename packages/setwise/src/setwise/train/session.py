@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from torch import nn
 
 from setwise.config import RunConfig, dump_config, load_config
 from setwise.data.dataset import AbstractDataModule
-from setwise.device import DeviceSetup, describe, move, preserve_rng, resolve_setup, seed_everything_of
+from setwise.device import DeviceSetup, configure, describe, move, preserve_rng, resolve_setup, seed_everything_of
 from setwise.errors import CheckpointError, SetwiseError
 from setwise.registry import Registry, default_registry
 from setwise.seeding import derive_seed
@@ -199,12 +200,15 @@ class TrainedRun:
         return self.engine.module
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """Return the loss and the metrics of a split."""
-        trainer = self.config.trainer
-        batch_size = trainer.micro_batch_size or trainer.batch_size
-        return evaluate(self.engine, self.task, self.data, split, batch_size=batch_size, seed=self.config.seed) or {}
+        """Return the loss and the metrics of a split.
 
-    @torch.no_grad()
+        Raises:
+            DataError: there is no such split.
+        """
+        size = self._batch_size
+        with self._as_in_training():
+            return evaluate(self.engine, self.task, self.data, split, batch_size=size, seed=self.config.seed) or {}
+
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return a copy of the rows with columns of predictions added.
 
@@ -215,17 +219,29 @@ class TrainedRun:
             DataError: a column is missing, or the data is no table.
         """
         items = self.data.prediction_items(frame)
-        batch_size = self.config.trainer.micro_batch_size or self.config.trainer.batch_size
         parts: list[dict[str, torch.Tensor]] = []
-        for start in range(0, len(items), batch_size):
-            chunk = items[start : start + batch_size]
-            positions = range(start, start + len(chunk))
-            ctx = StepContext(0, 0, 1.0, "predict", False, self.config.seed, positions)
-            with self.engine.autocast():
-                predicted = self.task.predict(self.model, move(self.data.collate(chunk), self.engine.device), ctx)
-            parts.append({name: column.cpu() for name, column in predicted.items()})
+        with self._as_in_training():
+            for start in range(0, len(items), self._batch_size):
+                chunk = items[start : start + self._batch_size]
+                positions = range(start, start + len(chunk))
+                ctx = StepContext(0, 0, 1.0, "predict", False, self.config.seed, positions)
+                batch = move(self.data.collate(chunk), self.engine.device)
+                with torch.no_grad(), self.engine.autocast():
+                    predicted = self.task.predict(self.model, batch, ctx)
+                parts.append({name: column.cpu() for name, column in predicted.items()})
         columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return frame.assign(**self.task.decode(columns))
+
+    @property
+    def _batch_size(self) -> int:
+        return self.config.trainer.micro_batch_size or self.config.trainer.batch_size
+
+    @contextmanager
+    def _as_in_training(self) -> Iterator[None]:
+        """Use the numerics of training, so that the numbers are those that training reported."""
+        trainer, device = self.config.trainer, self.engine.device
+        with preserve_rng(device), configure(tf32=trainer.tf32, deterministic=trainer.deterministic):
+            yield
 
 
 def load_run(run: RunFolder, *, device: str = "auto", step: int | None = None) -> TrainedRun:

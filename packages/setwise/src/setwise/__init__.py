@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from setwise.registry import Registry as Registry
     from setwise.registry import default_registry as default_registry
     from setwise.tasks.task import AbstractTask as AbstractTask
+    from setwise.train.session import load_run as load_run
     from setwise.train.trainer import Trainer as Trainer
 
     __version__: str
@@ -55,6 +56,7 @@ _HOMES = {
     "dump_config": "setwise.config",
     "hookimpl": "setwise.plugin",
     "load_config": "setwise.config",
+    "load_run": "setwise.train.session",
 }
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from setwise.config import RunConfig, dump_config, load_config
 from setwise.data.dataset import AbstractDataModule
 from setwise.device import DeviceSetup, configure, describe, move, preserve_rng, resolve_setup, seed_everything_of
-from setwise.errors import CheckpointError, SetwiseError
+from setwise.errors import CheckpointError, DataError, SetwiseError
 from setwise.registry import Registry, default_registry
 from setwise.seeding import derive_seed
 from setwise.tasks.task import AbstractTask, StepContext
@@ -26,7 +26,7 @@ from setwise.train.evaluation import evaluate
 from setwise.train.files import write_atomically
 from setwise.train.optim import parameter_groups
 from setwise.train.provenance import git_revision, versions
-from setwise.train.runs import RunFolder, new_run
+from setwise.train.runs import RunFolder, new_run, open_run
 from setwise.train.trackers import build_trackers
 from setwise.train.trainer import FINISHED, Trainer
 
@@ -216,8 +216,10 @@ class TrainedRun:
             frame: new rows with the input columns of the training data, in any order.
 
         Raises:
-            DataError: a column is missing, or the data is no table.
+            DataError: there are no rows, a column is missing, or the data is no table.
         """
+        if frame.empty:
+            raise DataError("there are no rows to predict; give a table with at least one")
         items = self.data.prediction_items(frame)
         parts: list[dict[str, torch.Tensor]] = []
         with self._as_in_training():
@@ -244,17 +246,19 @@ class TrainedRun:
             yield
 
 
-def load_run(run: RunFolder, *, device: str = "auto", step: int | None = None) -> TrainedRun:
+def load_run(run: RunFolder | str, *, device: str = "auto", step: int | None = None) -> TrainedRun:
     """Load a run's model with its best weights (the newest when nothing was evaluated), ready to evaluate or predict.
 
     Args:
-        run: the run.
+        run: the run; or its folder, its id below ``runs``, or ``"latest"``.
         device: where the model goes.
         step: which checkpoint instead of the best.
 
     Raises:
         SetwiseError: the run has no sound checkpoint, its data is missing or has changed.
     """
+    if isinstance(run, str):
+        run = open_run(run, Path("runs"))
     config, info = load_config(run.config_path), run.info()
     store = CheckpointStore(run.checkpoints_path)
     if step is None:

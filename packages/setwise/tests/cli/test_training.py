@@ -73,6 +73,9 @@ def test_a_run_from_beginning_to_end(folder: Path, capsys: pytest.CaptureFixture
     assert main(["evaluate", "latest", "--split", "test", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"test": info["final"]["test"]}
 
+    assert main(["evaluate", "latest"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["split", "train", "val", "test"]
+
     assert main(["predict", "latest", "--input", "flowers.csv", "--output", "predicted.csv"]) == 0
     given, predicted = pd.read_csv("flowers.csv"), pd.read_csv("predicted.csv")
     pd.testing.assert_frame_equal(predicted[list(given.columns)], given)

@@ -37,8 +37,10 @@ def evaluate(
     if output.json:
         output.document(results)
     else:
-        output.table([{"split": name, **_rounded(values)} for name, values in results.items()])
-
-
-def _rounded(values: dict[str, float]) -> dict[str, str]:
-    return {name: f"{value:.6g}" for name, value in values.items()}
+        names = dict.fromkeys(name for values in results.values() for name in values)
+        output.table(
+            [
+                {"split": split, **{name: f"{values[name]:.6g}" if name in values else "" for name in names}}
+                for split, values in results.items()
+            ]
+        )

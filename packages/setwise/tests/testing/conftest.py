@@ -33,10 +33,10 @@ def run_suite_test(tmp_path: Path) -> Callable[..., None]:
 
 @pytest.fixture
 def expect_bite(run_suite_test: Callable[..., None]) -> Callable[..., None]:
-    """Fails unless one test of a suite fails with a message that has the given words in this order."""
+    """Fails unless one test of a suite fails with a message that has the given words; " ... " stands for any others."""
 
     def check(suite: Any, test: str, words: str, **arguments: Any) -> None:
-        pattern = re.escape(words).replace(r"\.\.\.", ".*")
+        pattern = ".*".join(map(re.escape, words.split(" ... ")))
         try:
             with pytest.raises(AssertionError, match=re.compile(pattern, re.DOTALL)):
                 run_suite_test(suite, test, **arguments)

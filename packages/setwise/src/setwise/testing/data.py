@@ -17,7 +17,7 @@ from setwise.data.dataset import AbstractDataModule
 from setwise.data.spec import Categorical, DataSpec, Field, Image, PointSet, Tokens
 from setwise.errors import DataError
 from setwise.testing.claims import expect, expect_equal, expect_error
-from setwise.testing.fixtures import AbstractComponentSuite, no_global_randomness
+from setwise.testing.fixtures import AbstractComponentSuite, expect_no_global_randomness
 
 SPLITS = ("train", "val", "test")
 """The splits there can be, in their order."""
@@ -157,15 +157,16 @@ class DataSuite(AbstractComponentSuite):
             expect_equal(items, before, "collate() must not write to the items")
 
     def test_uses_no_global_randomness(self) -> None:
-        """Nothing is drawn from the global generators, nor are they seeded."""
-        with no_global_randomness("a dataset"):
+        """Preparing and serving draw from no generator that the process shares, and seed none."""
+
+        def serve() -> list[Any]:
             data = self.prepared()
-            for place in self._places(data):
-                data.item(*place)
+            served = [data.fingerprint(), *(data.item(*place) for place in self._places(data))]
             for split in data.splits:
-                data.order(split, 0)
-                data.batch(split, 0, self._indices(data, split, 0))
-            data.fingerprint()
+                served += [list(data.order(split, 0)), data.batch(split, 0, self._indices(data, split, 0))]
+            return served
+
+        expect_no_global_randomness("a dataset", serve)
 
     def test_fingerprint_is_a_stable_sha256(self) -> None:
         """The fingerprint has 64 hexadecimal digits and is the same for every instance, before and after use."""

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from setwise.config import Component, Slot
 from setwise.errors import ConfigError
 from setwise.tasks.task import StepContext
-from setwise.testing.claims import difference, expect
+from setwise.testing.claims import difference, expect, expect_equal
 
 Section = str | Mapping[str, Any]
 """A part of a recipe: the name of a component, or a mapping of its ``name`` and options."""
@@ -108,6 +108,23 @@ def step_context(positions: Sequence[int], *, split: str = "train", step: int = 
     return StepContext(step, 0, progress, split, training, seed, positions)
 
 
+class _Generator(NamedTuple):
+    """One of the random generators that a whole process shares."""
+
+    get: Callable[[], Any]
+    set: Callable[[Any], Any]
+    seed: Callable[[int], Any]
+
+
+_GENERATORS = {
+    "Python (random)": _Generator(random.getstate, random.setstate, random.seed),
+    "NumPy (numpy.random)": _Generator(np.random.get_state, np.random.set_state, np.random.seed),
+    "torch": _Generator(torch.get_rng_state, torch.set_rng_state, torch.default_generator.manual_seed),
+}
+# Python's is left out: libraries that check types at run time draw from it, without effect on any result.
+_UNTOUCHED = ("NumPy (numpy.random)", "torch")
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators of Python, NumPy and torch, and put them back at the end.
@@ -119,43 +136,41 @@ def seeded(seed: int) -> Iterator[None]:
         ...     bool(torch.rand(()) == first)
         True
     """
-    saved = [(each.set, each.get()) for each in _GENERATORS.values()]
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)
+    saved = [(each, each.get()) for each in _GENERATORS.values()]
+    for each in _GENERATORS.values():
+        each.seed(seed)
     try:
         yield
     finally:
-        for restore, state in saved:
-            restore(state)
+        for each, state in saved:
+            each.set(state)
 
 
-@contextmanager
-def no_global_randomness(what: str) -> Iterator[None]:
-    """Fail if a global generator of Python, NumPy or torch is drawn from, or seeded, inside.
+def expect_no_global_randomness(what: str, compute: Callable[[], Any]) -> None:
+    """Fail if a result changes from call to call, with a generator that the whole process shares, or changes one.
 
     Args:
         what: who promises not to.
+        compute: returns what :func:`~setwise.testing.claims.expect_equal` can compare.
 
     Raises:
-        AssertionError: one was.
+        AssertionError: it does; the message says whose generator it is.
+
+    Example:
+        >>> expect_no_global_randomness("a dice", lambda: random.randrange(1, 10**9))
+        Traceback (most recent call last):
+        AssertionError: a dice must not depend on global randomness, it does on that of Python (random): ...
     """
-    before = {name: each.get() for name, each in _GENERATORS.items()}
-    yield
-    for name, each in _GENERATORS.items():
-        untouched = difference(each.get(), before[name]) is None
-        expect(untouched, f"{what} must use no global randomness, but it drew from or seeded that of {name}")
-
-
-class _Generator(NamedTuple):
-    """One of the random generators that a whole process shares."""
-
-    get: Callable[[], Any]
-    set: Callable[[Any], Any]
-
-
-_GENERATORS = {
-    "Python (random)": _Generator(random.getstate, random.setstate),
-    "NumPy (numpy.random)": _Generator(np.random.get_state, np.random.set_state),
-    "torch": _Generator(torch.get_rng_state, torch.set_rng_state),
-}
+    with seeded(0):
+        before = {name: _GENERATORS[name].get() for name in _UNTOUCHED}
+        first = compute()
+        for name, state in before.items():
+            untouched = difference(_GENERATORS[name].get(), state) is None
+            expect(untouched, f"{what} must use no global randomness, it drew from or seeded that of {name}")
+    with seeded(0):
+        expect_equal(compute(), first, f"{what} must give one result, two calls differ")
+    for name, generator in _GENERATORS.items():
+        with seeded(0):
+            generator.seed(1)
+            broken = f"{what} must not depend on global randomness, it does on that of {name}"
+            expect_equal(compute(), first, broken)

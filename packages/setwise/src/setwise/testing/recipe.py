@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from setwise.config import Component, RunConfig
+from setwise.errors import SetwiseError
 from setwise.plugin import DatasetSpec
 from setwise.recipes import Recipe, open_recipe
 from setwise.registry import default_registry
@@ -75,8 +76,11 @@ class RecipeSuite:
 
     def test_recipe_is_valid(self, recipe: str) -> None:
         """The recipe passes validation, and so does it with the changes that make it small."""
-        self._load(recipe).load()
-        self._small(recipe)
+        try:
+            self._load(recipe).load()
+            self._small(recipe)
+        except SetwiseError as error:
+            raise AssertionError(f"recipe {recipe} is not valid: {error}") from error
 
     def test_recipe_says_what_it_is_for(self, recipe: str) -> None:
         """The first comment line is a summary for ``setwise list``."""
@@ -96,12 +100,15 @@ class RecipeSuite:
         config = self._small(recipe)
         if _needs_download(config) and recipe not in self.overrides:
             pytest.skip(f"{config.data.name} has to be downloaded; train it by listing {recipe} in overrides")
-        undisturbed = train(config, name=f"{self.plugin}/{recipe}", runs=tmp_path / "undisturbed")
-        interrupted = tmp_path / "interrupted"
-        with pytest.raises(_SimulatedError):
-            train(config, name=f"{self.plugin}/{recipe}", runs=interrupted, callbacks=[_FailAfter(step=2)])
-        [run] = find_runs(interrupted)
-        resumed = resume(run)
+        name = f"{self.plugin}/{recipe}"
+        try:
+            undisturbed = train(config, name=name, runs=tmp_path / "undisturbed")
+            with pytest.raises(_SimulatedError):
+                train(config, name=name, runs=tmp_path / "interrupted", callbacks=[_FailAfter(step=2)])
+            [run] = find_runs(tmp_path / "interrupted")
+            resumed = resume(run)
+        except SetwiseError as error:
+            raise AssertionError(f"recipe {recipe} cannot be trained, interrupted and resumed: {error}") from error
         expected, found = _newest(undisturbed), _newest(resumed)
         broken = f"recipe {recipe}, interrupted and resumed, does not reach the bits of an undisturbed run: "
         expect_equal(found.model, expected.model, broken + "weights")

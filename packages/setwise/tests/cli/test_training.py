@@ -60,7 +60,16 @@ def test_a_run_from_beginning_to_end(folder: Path, capsys: pytest.CaptureFixture
     assert str(run.report_path) in shown
     assert run.path.parent == Path("runs/local/flowers")
     files = {path.relative_to(run.path).parts[0] for path in run.path.rglob("*")}
-    expected = {"config.yaml", "run.json", "metrics.jsonl", "data_spec.json", "checkpoints", "plots", "report.html"}
+    expected = {
+        ".lock",
+        "config.yaml",
+        "run.json",
+        "metrics.jsonl",
+        "data_spec.json",
+        "checkpoints",
+        "plots",
+        "report.html",
+    }
     assert files == expected
     info = run.info()
     assert info["status"] == "done"
@@ -202,9 +211,26 @@ def test_resuming_takes_changes_of_the_trainer_only(folder: Path, capsys: pytest
 def test_data_that_has_changed_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--quiet", "train", "flowers.yaml"]) == 0
     edit("5.1,", "5.2,")()
-    for command in (["resume", "latest"], ["evaluate", "latest"], ["predict", "latest", "--input", "flowers.csv"]):
+    for command in (["resume", "latest"], ["evaluate", "latest"]):
         assert main(command) == 2
         assert "has changed since it was trained" in capsys.readouterr().err
+
+
+def test_rows_are_predicted_without_the_training_data(folder: Path) -> None:
+    assert main(["--quiet", "train", "flowers.yaml"]) == 0
+    pd.read_csv("flowers.csv").drop(columns="kind")[:7].to_csv("new.csv", index=False)
+    Path("flowers.csv").unlink()
+    assert main(["--quiet", "predict", "latest", "--input", "new.csv", "--output", "predicted.csv"]) == 0
+    assert len(pd.read_csv("predicted.csv")["predicted_kind"].dropna()) == 7
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--quiet", "train", "flowers.yaml", "trainer.max_time=0.001s"]) == 75
+    run = only_run()
+    with run.locked():
+        assert main(["resume", "latest", "trainer.max_time=null"]) == 2
+    assert "is being trained by another process" in capsys.readouterr().err
+    assert main(["--quiet", "resume", "latest", "trainer.max_time=null"]) == 0
 
 
 def test_predicting_checks_its_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def test_stack_of_nothing_is_refused():
 
 def test_rows_cannot_be_predicted_from_other_data_than_tables():
     with pytest.raises(DataError, match="Squares cannot read rows of a table"):
-        Squares(seed=0).prediction_items(pd.DataFrame({"x": [1]}))
+        Squares(seed=0).prediction_items(pd.DataFrame({"x": [1]}), DataSpec((PointSet("x", 2),)))
 
 
 def test_unknown_split_is_named_with_the_known_ones():

@@ -294,7 +294,7 @@ def test_breast_cancer_follows_the_ten_fold_protocol():
 def test_new_rows_are_items_like_any_other():
     data = table()
 
-    items = data.prediction_items(FRAME.drop(columns="y")[:5])
+    items = data.prediction_items(FRAME.drop(columns="y")[:5], data.spec)
 
     assert len(items) == 5
     batch = data.collate(items)
@@ -305,7 +305,7 @@ def test_new_rows_are_items_like_any_other():
 def test_new_rows_are_predicted_in_the_context_of_the_table():
     data = table(set_size="all", transductive=True)
 
-    (item,) = data.prediction_items(FRAME.drop(columns="y")[:5])
+    (item,) = data.prediction_items(FRAME.drop(columns="y")[:5], data.spec)
 
     assert item["split"].tolist() == [*data.row_splits.tolist(), *[PREDICT] * 5]
     assert item["row_id"].tolist() == [*range(ROWS), *range(5)]
@@ -321,7 +321,7 @@ def test_many_new_rows_are_divided_into_sets():
     data = table(set_size=20, transductive=True)
     frame = pd.concat([FRAME] * 2).drop(columns="y")
 
-    items = data.prediction_items(frame)
+    items = data.prediction_items(frame, data.spec)
 
     assert all(len(item["values"]) <= 20 for item in items)
     new = torch.cat([item["row_id"][item["split"] == PREDICT] for item in items])

@@ -99,8 +99,17 @@ class AbstractDataModule(ABC):
         """
         return self.collate([self.item(split, epoch, int(index)) for index in indices])
 
-    def prediction_items(self, frame: pd.DataFrame) -> list[Any]:
+    @property
+    def predicts_from_context(self) -> bool:
+        """Whether :meth:`prediction_items` needs the prepared data, and not only its spec."""
+        return True
+
+    def prediction_items(self, frame: pd.DataFrame, spec: DataSpec) -> list[Any]:
         """Return items, to be collated and predicted, for the rows of a table of new data.
+
+        Args:
+            frame: the rows, with the input columns of the spec in any order.
+            spec: the fields of the data that the model was trained on, as stored with its run.
 
         Raises:
             DataError: the dataset is not a table, or the rows do not have its columns.

@@ -137,12 +137,15 @@ class TableData(AbstractDataModule):
     def fingerprint(self) -> str:
         return self._ready.fingerprint
 
-    def prediction_items(self, frame: pd.DataFrame) -> list[dict[str, Tensor]]:
-        prepared = self._ready
-        if prepared.sets is None or self.layout.set_size is None:
-            return encoding.prediction_rows(frame, prepared.spec)
-        table = encoding.encode_frame(frame, prepared.spec)
-        parts = prediction_sets(prepared.splits, len(table), set_size=self.layout.set_size, seed=self.seed)
+    @property
+    def predicts_from_context(self) -> bool:
+        return self.layout.set_size is not None
+
+    def prediction_items(self, frame: pd.DataFrame, spec: DataSpec) -> list[dict[str, Tensor]]:
+        if self.layout.set_size is None:
+            return encoding.prediction_rows(frame, spec)
+        table = encoding.encode_frame(frame, spec)
+        parts = prediction_sets(self._ready.splits, len(table), set_size=self.layout.set_size, seed=self.seed)
         return [_concatenate(self._set(context), _new_rows(table, new)) for context, new in parts]
 
     @property

@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,27 @@ class RunFolder:
             raise SetwiseError(
                 f"cannot make the run folder {self.path} ({error.strerror}); choose another place with --runs FOLDER"
             ) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training the run at the same time; a killed process holds no lock.
+
+        Raises:
+            SetwiseError: another process is training it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise SetwiseError(
+                f"{self.name} is being trained by another process; wait for it, or stop it and resume again"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def info(self) -> dict[str, Any]:
         """Return ``run.json``: versions, device, data fingerprint, seed, status, final metrics.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from setwise.config import RunConfig, dump_config, load_config
 from setwise.data.dataset import AbstractDataModule
+from setwise.data.spec import DataSpec
 from setwise.device import DeviceSetup, configure, describe, move, preserve_rng, resolve_setup, seed_everything_of
 from setwise.errors import CheckpointError, DataError, SetwiseError
 from setwise.registry import Registry, default_registry
@@ -106,7 +108,8 @@ def train(
         )
         for line in _introduction(trainer, setup):
             announce(line)
-    return _run(trainer)
+    with _locked(run, engine):
+        return _run(trainer)
 
 
 def resume(
@@ -138,13 +141,14 @@ def resume(
     setup = resolve_setup(config.trainer.device, info["precision"] if precision == "auto" else precision)
     trainer = build_trainer(config, engine=build_engine(setup, config.trainer.strategy), run=run, callbacks=callbacks)
     _check_data(run, trainer.data)
-    problems = trainer.resume()
-    if trainer.engine.is_main:
-        for problem in problems:
-            announce(f"{problem}; using the checkpoint before it")
-        write_atomically(run.config_path, dump_config(config))
-        announce(f"Resuming {run.name} at step {trainer.state.step} of {trainer.max_steps}")
-    return _run(trainer)
+    with _locked(run, trainer.engine):
+        problems = trainer.resume()
+        if trainer.engine.is_main:
+            for problem in problems:
+                announce(f"{problem}; using the checkpoint before it")
+            write_atomically(run.config_path, dump_config(config))
+            announce(f"Resuming {run.name} at step {trainer.state.step} of {trainer.max_steps}")
+        return _run(trainer)
 
 
 def build_trainer(
@@ -186,13 +190,28 @@ def build_data(config: RunConfig, engine: AbstractEngine) -> AbstractDataModule:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run loaded for use: its model with the best weights, and what belongs to it."""
+    """A run loaded for use: its model with the best weights, and what belongs to it.
+
+    Attributes:
+        spec: the fields of the data that the model was trained on.
+    """
 
     run: RunFolder
     config: RunConfig
-    data: AbstractDataModule
+    spec: DataSpec
     task: AbstractTask
     engine: AbstractEngine
+
+    @cached_property
+    def data(self) -> AbstractDataModule:
+        """The data, read when it is first asked for; predicting single rows does not ask for it.
+
+        Raises:
+            SetwiseError: it is missing, or has changed since the run.
+        """
+        data = build_data(self.config, self.engine)
+        _check_data(self.run, data)
+        return data
 
     @property
     def model(self) -> nn.Module:
@@ -220,14 +239,17 @@ class TrainedRun:
         """
         if frame.empty:
             raise DataError("there are no rows to predict; give a table with at least one")
-        items = self.data.prediction_items(frame)
+        data: AbstractDataModule = self.config.data.build(seed=self.config.seed)
+        if data.predicts_from_context:
+            data = self.data
+        items = data.prediction_items(frame, self.spec)
         parts: list[dict[str, torch.Tensor]] = []
         with self._as_in_training():
             for start in range(0, len(items), self._batch_size):
                 chunk = items[start : start + self._batch_size]
                 positions = range(start, start + len(chunk))
                 ctx = StepContext(0, 0, 1.0, "predict", False, self.config.seed, positions)
-                batch = move(self.data.collate(chunk), self.engine.device)
+                batch = move(data.collate(chunk), self.engine.device)
                 with torch.no_grad(), self.engine.autocast():
                     predicted = self.task.predict(self.model, batch, ctx)
                 parts.append({name: column.cpu() for name, column in predicted.items()})
@@ -255,7 +277,7 @@ def load_run(run: RunFolder | str, *, device: str = "auto", step: int | None = N
         step: which checkpoint instead of the best.
 
     Raises:
-        SetwiseError: the run has no sound checkpoint, its data is missing or has changed.
+        SetwiseError: there is no such run, or it has no sound checkpoint.
     """
     if isinstance(run, str):
         run = open_run(run, Path("runs"))
@@ -271,21 +293,24 @@ def load_run(run: RunFolder | str, *, device: str = "auto", step: int | None = N
     else:
         raise CheckpointError(f"{run.name} has no checkpoint at step {step}; it has: {store.steps()}")
     engine = SingleDeviceEngine(resolve_setup(device, info["precision"]))
-    data = build_data(config, engine)
-    _check_data(run, data)
-    task, model = _build_task_and_model(config, data.spec)
+    spec = DataSpec.from_json((run.path / "data_spec.json").read_text(encoding="utf-8"))
+    task, model = _build_task_and_model(config, spec)
     engine.place(model)
     engine.load_model(checkpoint.model)
     engine.module.eval()
-    return TrainedRun(run, config, data, task, engine)
+    return TrainedRun(run, config, spec, task, engine)
 
 
-def _build_task_and_model(config: RunConfig, spec: Any) -> tuple[AbstractTask, nn.Module]:
+def _build_task_and_model(config: RunConfig, spec: DataSpec) -> tuple[AbstractTask, nn.Module]:
     task = config.task.build(data=spec)
     cpu = torch.device("cpu")
     with preserve_rng(cpu):
         seed_everything_of(cpu, derive_seed(config.seed, "weights"))
         return task, config.model.build(data=spec)
+
+
+def _locked(run: RunFolder, engine: AbstractEngine) -> AbstractContextManager[None]:
+    return run.locked() if engine.is_main else nullcontext()
 
 
 def _run(trainer: Trainer) -> RunResult:

@@ -9,7 +9,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,13 @@ def modules_with_shapes() -> list[str]:
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function check its shapes. Other types are left to the type checker; values and generators to nobody."""
+    """Make a function check its shapes. Other types are left to the type checker."""
     hints, signature = typing.get_type_hints(function), inspect.signature(function)
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         for name, value in signature.bind(*args, **kwargs).arguments.items():
-            if not fits(value, hints.get(name)):
+            if not all(fits(each, hints.get(name)) for each in spread(value, signature.parameters[name].kind)):
                 raise TypeError(f"{name} is not {hints[name]}")
         result = function(*args, **kwargs)
         if not fits(result, hints.get("return")):
@@ -41,6 +41,13 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return checked
+
+
+def spread(value: Any, kind: Any) -> Iterable[Any]:
+    """Return the values that one parameter holds: the hint of `*args` and `**kwargs` is that of each."""
+    if kind is inspect.Parameter.VAR_KEYWORD:
+        return value.values()
+    return value if kind is inspect.Parameter.VAR_POSITIONAL else (value,)
 
 
 def fits(value: Any, hint: Any) -> bool:

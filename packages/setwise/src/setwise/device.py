@@ -179,7 +179,8 @@ def configure(*, tf32: bool, deterministic: bool) -> Iterator[None]:
         deterministic: whether operations give the same bits every time; those that cannot raise.
 
     Raises:
-        DeviceError: determinism was asked for after cuBLAS had started without the setting that it needs.
+        DeviceError: determinism was asked for after cuBLAS had started without the setting that it needs, or of an
+            operation that has no deterministic version.
 
     Example:
         >>> with configure(tf32=False, deterministic=True):
@@ -204,7 +205,16 @@ def configure(*, tf32: bool, deterministic: bool) -> Iterator[None]:
                 stack.callback(setattr, owner, setting, getattr(owner, setting))
                 setattr(owner, setting, False)
             stack.enter_context(_deterministic_cublas())
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            if "does not have a deterministic implementation" not in str(error):
+                raise
+            operation = str(error).split(" does not have")[0]
+            raise DeviceError(
+                f"{operation} has no version that gives the same bits every time; use deterministic=false "
+                "(trainer.deterministic=false) or another device"
+            ) from error
 
 
 def _reduced_matmul_precision() -> str:

@@ -67,6 +67,7 @@ class SquaredError(AbstractTask):
 
     def step(self, model: nn.Module, batch: Any, ctx: StepContext) -> StepOutput:
         drawn = torch.stack([torch.randn((), generator=ctx.generator(i)) for i in range(len(batch["y"]))])
+        drawn = drawn.to(batch["y"].device)
         predicted = model(batch["x"]).squeeze(-1)
         error = predicted - batch["y"] - self.noise * drawn * ctx.training
         metrics = {} if ctx.training else {"mae": (predicted, batch["y"])}

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from setwise.testing.fixtures import expect_no_global_randomness, seeded, step_context
+from setwise.testing.fixtures import step_context
+from setwise.testing.randomness import expect_no_global_randomness, seeded
 
 
 def draws() -> list[float]:

@@ -17,7 +17,7 @@ from setwise.device import autocast
 from setwise.errors import SetwiseError
 from setwise.plugin import AttentionSpec
 from setwise.testing.claims import expect, expect_close, expect_equal, expect_error
-from setwise.testing.fixtures import AbstractComponentSuite, expect_no_global_randomness, seeded
+from setwise.testing.component import AbstractComponentSuite
 from setwise.testing.modules import (
     expect_apart,
     expect_finite_gradients,
@@ -26,6 +26,7 @@ from setwise.testing.modules import (
     load_through_checkpoint,
     train_a_little,
 )
+from setwise.testing.randomness import expect_no_global_randomness, seeded
 
 
 class AttentionSuite(AbstractComponentSuite):
@@ -133,7 +134,7 @@ class AttentionSuite(AbstractComponentSuite):
     def test_state_survives_a_checkpoint(self, tmp_path: Path) -> None:
         """A layer that was trained, saved as safetensors and loaded into a new one computes the same bits."""
         trained, fresh, x = self.layer(seed=0), self.layer(seed=1), self.inputs()
-        train_a_little(trained.train(), self.run(trained, x).square().sum())
+        train_a_little(trained.train(), self.run(trained, x).square().mean())
         load_through_checkpoint(trained, fresh, tmp_path)
         loaded, expected = self.run(fresh.eval(), x), self.run(trained.eval(), x)
         expect_equal(loaded, expected, "state_dict() must hold all that the output depends on; a loaded layer differs")
@@ -143,7 +144,7 @@ class AttentionSuite(AbstractComponentSuite):
         first, second, x = self.layer(seed=0), self.layer(seed=1), self.inputs()
         expect_apart(first, second, "two layers")
         before = self.run(first, x)
-        train_a_little(second.train(), self.run(second, self.inputs(seed=1)).square().sum())
+        train_a_little(second.train(), self.run(second, self.inputs(seed=1)).square().mean())
         expect_equal(self.run(first, x), before, "using one layer changed another; they share state")
 
     def test_copy_is_equal_and_independent(self) -> None:
@@ -152,7 +153,7 @@ class AttentionSuite(AbstractComponentSuite):
         before = self.run(layer, x)
         copied = copy.deepcopy(layer)
         expect_equal(self.run(copied, x), before, "a deep copy of the layer computes something else")
-        train_a_little(copied.train(), self.run(copied, x).square().sum())
+        train_a_little(copied.train(), self.run(copied, x).square().mean())
         expect_equal(self.run(layer, x), before, "training a deep copy of the layer changed the original")
 
     def test_arguments_are_not_written_to(self) -> None:

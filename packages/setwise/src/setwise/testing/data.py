@@ -17,7 +17,8 @@ from setwise.data.dataset import AbstractDataModule
 from setwise.data.spec import Categorical, DataSpec, Field, Image, PointSet, Tokens
 from setwise.errors import DataError
 from setwise.testing.claims import expect, expect_equal, expect_error
-from setwise.testing.fixtures import AbstractComponentSuite, expect_no_global_randomness
+from setwise.testing.component import AbstractComponentSuite
+from setwise.testing.randomness import expect_no_global_randomness
 
 SPLITS = ("train", "val", "test")
 """The splits there can be, in their order."""

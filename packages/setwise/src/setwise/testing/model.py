@@ -15,7 +15,7 @@ from setwise.data.spec import DataSpec
 from setwise.device import autocast
 from setwise.tasks.task import AbstractTask
 from setwise.testing.claims import expect_close, expect_equal
-from setwise.testing.fixtures import Section, build_component, expect_no_global_randomness, seeded
+from setwise.testing.fixtures import Section, build_component
 from setwise.testing.modules import (
     expect_apart,
     expect_finite_gradients,
@@ -24,6 +24,7 @@ from setwise.testing.modules import (
     load_through_checkpoint,
     train_a_little,
 )
+from setwise.testing.randomness import expect_no_global_randomness, seeded
 from setwise.testing.training import AbstractTrainingSuite
 
 
@@ -75,14 +76,14 @@ class ModelSuite(AbstractTrainingSuite):
         situation = self.situation()
         leave_initial_point(situation.model)
         with seeded(0):
-            situation.run().loss_sum.backward()
+            situation.loss().backward()
         expect_gradients_everywhere(situation.model, exempt=self.without_gradient)
 
     def test_state_survives_a_checkpoint(self, tmp_path: Path) -> None:
         """A model that was trained, saved as safetensors and loaded into a new one computes the same bits."""
         trained, fresh = self.situation(seed=0), self.situation(seed=1)
         with seeded(0):
-            train_a_little(trained.model, trained.run().loss_sum)
+            train_a_little(trained.model, trained.loss())
         load_through_checkpoint(trained.model, fresh.model, tmp_path)
         loaded, expected = fresh.evaluate(self.split), trained.evaluate(self.split)
         expect_equal(loaded, expected, "state_dict() must hold all that the result depends on; a loaded model differs")
@@ -94,8 +95,7 @@ class ModelSuite(AbstractTrainingSuite):
         losses: list[float] = []
         with seeded(0):
             for _ in range(self.overfit_steps):
-                output = situation.run()
-                loss = output.loss_sum / float(output.weight)
+                loss = situation.loss()
                 losses.append(loss.item())
                 if losses[-1] < self.overfit_share * losses[0]:
                     return
@@ -112,9 +112,9 @@ class ModelSuite(AbstractTrainingSuite):
         """In bf16-mixed precision the loss and its gradients are finite, and the loss is close to that in float32."""
         situation = self.situation()
         situation.model.eval()  # dropout would draw other numbers
-        expected = situation.run().loss_sum
+        expected = situation.loss()
         with autocast(torch.device("cpu"), "bf16-mixed"):
-            loss = situation.run().loss_sum
+            loss = situation.loss()
         loss.backward()
         gradients = {name: parameter.grad for name, parameter in situation.model.named_parameters()}
         expect_finite_gradients(gradients, "in bf16-mixed precision")
@@ -126,7 +126,7 @@ class ModelSuite(AbstractTrainingSuite):
         for _ in range(2):
             situation = self.situation(seed=7)
             with seeded(8):
-                train_a_little(situation.model, situation.run().loss_sum)
+                train_a_little(situation.model, situation.loss())
             states.append(situation.model.state_dict())
         expect_equal(dict(states[1]), dict(states[0]), "two models with one seed differ after building and one step")
 
@@ -153,7 +153,7 @@ class ModelSuite(AbstractTrainingSuite):
         expect_apart(first.model, second.model, "two models")
         before = first.evaluate(self.split)
         with seeded(0):
-            train_a_little(second.model, second.run().loss_sum)
+            train_a_little(second.model, second.loss())
         expect_equal(first.evaluate(self.split), before, "training one model changed another; they share state")
 
     def test_copy_is_equal_and_independent(self) -> None:
@@ -164,7 +164,7 @@ class ModelSuite(AbstractTrainingSuite):
         expect_equal(copied.evaluate(self.split), before, "a deep copy of the model computes something else")
         copied.model.train()
         with seeded(0):
-            train_a_little(copied.model, copied.run().loss_sum)
+            train_a_little(copied.model, copied.loss())
         expect_equal(original.evaluate(self.split), before, "training a deep copy of the model changed the original")
 
     def test_is_built_from_the_stored_spec(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from setwise.testing.claims import expect
-from setwise.testing.fixtures import seeded
+from setwise.testing.randomness import seeded
 from setwise.train.checkpoint import CheckpointStore
 
 _PERTURBATION = 0.02

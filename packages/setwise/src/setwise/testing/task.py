@@ -16,7 +16,8 @@ from setwise.data.spec import DataSpec
 from setwise.errors import SetwiseError
 from setwise.tasks.task import AbstractTask
 from setwise.testing.claims import expect, expect_close, expect_equal
-from setwise.testing.fixtures import Section, build_component, expect_no_global_randomness, step_context
+from setwise.testing.fixtures import Section, build_component, step_context
+from setwise.testing.randomness import expect_no_global_randomness
 from setwise.testing.training import AbstractTrainingSuite, Situation, result_of
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from setwise.data.dataset import AbstractDataModule
 from setwise.data.spec import DataSpec
 from setwise.tasks.task import AbstractTask, StepOutput
-from setwise.testing.fixtures import AbstractComponentSuite, Section, build_component, seeded, step_context
+from setwise.testing.component import AbstractComponentSuite
+from setwise.testing.fixtures import Section, build_component, step_context
+from setwise.testing.randomness import seeded
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Situation:
         part = self.items(split) if part is None else part
         context = step_context(part, split=split, step=step)
         return self.task.step(self.model, self.data.batch(split, 0, part), context)
+
+    def loss(self) -> Tensor:
+        """Return the mean loss of the training items, as the Trainer would."""
+        output = self.run()
+        return output.loss_sum / float(output.weight)
 
     def evaluate(self, split: str) -> list[Any]:
         """Put the model into evaluation mode and return what the task makes of it."""

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from torch import Tensor
+from torch.nn.functional import pad
+
 from setwise_npt.block import MultiheadAttentionBlock
 from setwise_npt.columns import ColumnOutputs, Columns
 from setwise_npt.config import BlockOptions, NptOptions
 from setwise_npt.model import NonParametricTransformer
-from torch import Tensor
-from torch.nn.functional import pad
 
 _FOLDER = Path(__file__).parent / "goldens"
 _BLOCK_PARTS = {
@@ -115,7 +116,7 @@ class Golden:
                 state[f"{_EMBEDDINGS[part]}.{rest}"] = tensor
         for layer in range(self.config["depth"]):
             block = _block_state(self.under(f"{prefix}block.{layer}."), with_feed_forward=True)
-            state |= {f"blocks.{layer}.block.{name}": tensor for name, tensor in block.items()}
+            state |= {f"blocks.{layer}.{name}": tensor for name, tensor in block.items()}
         if columns.numeric:
             for kind in ("weight", "bias"):
                 state[f"heads.numeric_{kind}"] = torch.cat([weights[f"out_embed.{j}.{kind}"] for j in columns.numeric])

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from setwise.errors import ConfigError
 from torch import Tensor
 from torch.nn import functional as F
 
+from setwise.errors import ConfigError
 from setwise_npt.block import MultiheadAttentionBlock
 from setwise_npt.config import BlockOptions
 

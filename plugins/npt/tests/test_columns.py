@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from setwise.data.spec import Categorical, Continuous, DataSpec, Image
 from setwise.errors import DataError
-
 from setwise_npt.columns import Bucket, ColumnOutputs, Columns
 
 

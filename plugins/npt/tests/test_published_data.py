@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 import torch
-from setwise.data.tabular import TableData
 from torch import Tensor
 
+from setwise.data.tabular import TableData
 from setwise_npt.columns import Columns
 from setwise_npt.masking import choose_cells, corrupt
 

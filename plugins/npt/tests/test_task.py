@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from setwise.data.sets import collate_sets
 from setwise.data.spec import Categorical, Continuous, DataSpec, Image
 from setwise.errors import ConfigError, DataError
 from setwise.tasks.task import StepContext, StepOutput
-from torch import Tensor, nn
-
 from setwise_npt.config import ByMode, MaskedModellingOptions, NptOptions
 from setwise_npt.model import build_npt
 from setwise_npt.task import MaskedModelling

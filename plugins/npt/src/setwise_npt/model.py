@@ -19,9 +19,9 @@ _PATTERNS = {"hybrid": ("rows", "columns"), "rows": ("rows",), "columns": ("colu
 class NonParametricTransformer(nn.Module):
     """Predict every cell of a table from the whole table: attention between its rows and between its columns.
 
-    Cells are embedded to (rows, columns, E). Attention between datapoints (ABD) sees each row as one token of width
-    columns * E; attention between attributes (ABA) sees each row as a sequence of columns tokens of width E. After
-    the last block each column has its own linear head. The output of a row does not depend on the order of the rows.
+    Cells are embedded to (rows, columns, E). Attention between datapoints (ABD) sees a row as one token, columns * E
+    wide; attention between attributes (ABA) sees a row as a sequence of its cells, each a token E wide, and no other
+    row. After the last block each column has its own linear head. The outputs of rows do not depend on their order.
 
     Args:
         columns: the table's columns.
@@ -45,10 +45,10 @@ class NonParametricTransformer(nn.Module):
         self.options = options
         self.embedding = ColumnEmbedding(columns, options)
         pattern = _PATTERNS[options.layers]
-        self.blocks = nn.ModuleList(
-            _BLOCKS[pattern[layer % len(pattern)]](columns, options) for layer in range(options.num_layers)
-        )
-        self.dropout = Dropout(options.dropout, inplace=True)
+        self.attends_between = tuple(pattern[layer % len(pattern)] for layer in range(options.num_layers))
+        widths = {"rows": len(columns) * options.column_dim, "columns": options.column_dim}
+        self.blocks = nn.ModuleList(MultiheadAttentionBlock(widths[what], options) for what in self.attends_between)
+        self.dropout = Dropout(options.dropout)
         self.heads = ColumnHeads(columns, dim=options.column_dim)
 
     def forward(
@@ -78,40 +78,12 @@ class NonParametricTransformer(nn.Module):
         if values.shape[2] != len(self.columns):
             raise ShapeError(f"the table has {values.shape[2]} columns, the model was built for {len(self.columns)}")
         cells = self.embedding(values, codes, masked)
-        for block in self.blocks:
-            cells = block(cells, present)
+        for block, what in zip(self.blocks, self.attends_between, strict=True):
+            if what == "rows":
+                cells = block(cells.flatten(2), mask=present).view_as(cells)
+            else:  # a row is a set of its own here, so padding rows keep to themselves
+                cells = block(cells.flatten(0, 1)).view_as(cells)
         return self.heads(self.dropout(cells))
-
-
-class BetweenRows(nn.Module):
-    """Attention between datapoints: a row is one token, as wide as all its cells together."""
-
-    def __init__(self, columns: Columns, options: NptOptions) -> None:
-        super().__init__()
-        self.block = MultiheadAttentionBlock(len(columns) * options.column_dim, options)
-
-    def forward(
-        self, cells: Float[Tensor, "sets rows columns dim"], present: Bool[Tensor, "sets rows"] | None
-    ) -> Float[Tensor, "sets rows columns dim"]:
-        """Return new cells; rows attend to the present rows of their set."""
-        return self.block(cells.flatten(2), mask=present).view_as(cells)
-
-
-class BetweenColumns(nn.Module):
-    """Attention between attributes: the cells of a row are a sequence of tokens; rows do not see each other."""
-
-    def __init__(self, columns: Columns, options: NptOptions) -> None:
-        super().__init__()
-        self.block = MultiheadAttentionBlock(options.column_dim, options)
-
-    def forward(
-        self, cells: Float[Tensor, "sets rows columns dim"], present: Bool[Tensor, "sets rows"] | None
-    ) -> Float[Tensor, "sets rows columns dim"]:
-        """Return new cells; padding rows keep to themselves, so ``present`` is not needed."""
-        return self.block(cells.flatten(0, 1)).view_as(cells)
-
-
-_BLOCKS = {"rows": BetweenRows, "columns": BetweenColumns}
 
 
 def build_npt(options: NptOptions, *, data: DataSpec) -> NonParametricTransformer:

@@ -168,7 +168,8 @@ class Lookahead(Optimizer):
         if is_sync and moved:
             slow = [self.state[p]["slow"] for p in moved]
             torch._foreach_lerp_(slow, moved, self.alpha)
-            torch._foreach_copy_(moved, slow)
+            for p in moved:
+                p.copy_(self.state[p]["slow"])
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

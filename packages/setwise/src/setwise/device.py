@@ -190,12 +190,8 @@ def configure(*, tf32: bool, deterministic: bool) -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(_set_tf32, torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
         _set_tf32(_reduced_matmul_precision() if tf32 else "highest", tf32)
-        stack.callback(
-            torch.use_deterministic_algorithms,
-            torch.are_deterministic_algorithms_enabled(),
-            warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
-        torch.use_deterministic_algorithms(deterministic)
+        stack.callback(_set_determinism, torch.get_deterministic_debug_mode())
+        _set_determinism(2 if deterministic else 0)
         if deterministic:
             # Benchmarking picks algorithms by their time. Filling new memory only reveals reads of it, at a price.
             for owner, setting in (
@@ -234,6 +230,14 @@ def _set_tf32(matmul_precision: str, cudnn: bool) -> None:
         warnings.filterwarnings("ignore", message="Please use the new API settings")
         torch.set_float32_matmul_precision(matmul_precision)
         torch.backends.cudnn.allow_tf32 = cudnn
+
+
+def _set_determinism(mode: int) -> None:
+    """Set what operations without a deterministic algorithm do: 0 nothing, 1 warn, 2 raise."""
+    if "torch._inductor" in sys.modules:
+        torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
+    else:  # the same, but it does not load the compiler to tell it, which takes seconds
+        torch.set_deterministic_debug_mode(mode)
 
 
 @contextmanager

@@ -73,5 +73,8 @@ def suggest(word: str, allowed: Iterable[str]) -> str:
         >>> suggest("atention", ["attention", "optimizer"])
         '; did you mean "attention"?'
     """
-    matches = difflib.get_close_matches(word, list(allowed), n=1)
+    words = list(allowed)
+    matches = difflib.get_close_matches(word, words, n=1)
+    if not matches and word:
+        matches = [longer for longer in words if longer.startswith(word)]
     return f'; did you mean "{matches[0]}"?' if matches else ""

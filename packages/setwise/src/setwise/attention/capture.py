@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["capture", "record"]
@@ -63,6 +64,8 @@ def record(module: nn.Module, name: str, compute: Callable[[], Tensor]) -> None:
         name: what the tensor is, such as `"weights"`.
         compute: returns the tensor; called once at most.
     """
+    if torch.compiler.is_compiling():
+        return
     captures = _ACTIVE.get()
     if not captures:
         return

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from setwise.attention.masks import causal_mask
 from setwise.device import autocast_dtype, generator_state, without_autocast
+from setwise.errors import ConfigError
 
 __all__ = ["chunked_attention"]
 
@@ -33,8 +34,10 @@ _FEWEST_QUERIES = 16
 _STORED_SCORES = 1 << 23
 # Added to the scores of what may not be attended. Finite, so that rows which see nothing stay finite until zeroed.
 _MASKED = torch.finfo(torch.float32).min / 2
-# BLAS is several times slower on products with fewer columns than this; on the transposed product it is not.
+# Products with results narrower than this take MKL several times longer than the transposed product.
 _NARROW = 12
+# Products that sum over queries are faster transposed when their result is this many times higher than wide.
+_TALL = 3
 
 
 def chunked_attention(
@@ -44,6 +47,9 @@ def chunked_attention(
 
     Dropout's probability is rounded to a multiple of 2⁻¹⁵, and the weights that stay are divided by exactly the
     probability of staying: expectations are exact.
+
+    Raises:
+        ConfigError: in the backward pass, when it is to be differentiated again.
     """
     kv_heads, device = k_BGSK.shape[1], q_BHTK.device
     dtype = autocast_dtype(device)
@@ -94,10 +100,9 @@ class _Chunked(torch.autograd.Function):
         return o_BGRTV
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator's type drops names
-        ctx: Any, *grad_outputs: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True; what follows would pass as constant, without a word
+            raise ConfigError('backend="chunked" has no second derivatives; use backend="reference" for them')
         (grad_o_BGRTV,) = grad_outputs
         q_BGRTK, k_BGSK, v_BGSV, mask, o_BGRTV, *stored = ctx.saved_tensors
         settings: _Settings = ctx.settings
@@ -245,30 +250,33 @@ def _scores(q_NMK: Tensor, k_NSK: Tensor) -> Tensor:
 
 def _product(weights_NMS: Tensor, x_NSK: Tensor) -> Tensor:
     weights_NMS = weights_NMS.to(x_NSK.dtype)
-    if x_NSK.shape[-1] < _NARROW:
+    if x_NSK.shape[2] < _NARROW:
         return torch.bmm(x_NSK.mT, weights_NMS.mT).mT
     return torch.bmm(weights_NMS, x_NSK)
 
 
 def _empty_sums(like_BGSK: Tensor, whole_sets: bool) -> Tensor:
-    """Return memory for sums of products over blocks: transposed where products are, and not in half precision."""
+    """Return memory for sums of products over blocks: in the faster layout, and not in half precision."""
     batch, kv_heads, keys, dim = like_BGSK.shape
-    shape = (batch, kv_heads, dim, keys) if dim < _NARROW else (batch, kv_heads, keys, dim)
-    dtype = like_BGSK.dtype if whole_sets else _sum_dtype(like_BGSK.dtype)
-    empty = torch.empty(shape, dtype=dtype, device=like_BGSK.device)
-    return empty.mT if dim < _NARROW else empty
+    tall = keys >= _TALL * dim
+    return torch.empty(
+        (batch, kv_heads, dim, keys) if tall else (batch, kv_heads, keys, dim),
+        dtype=like_BGSK.dtype if whole_sets else _sum_dtype(like_BGSK.dtype),
+        device=like_BGSK.device,
+    ).transpose(-1, -2 if tall else -1)
 
 
 def _add_product(target_NSK: Tensor, weights_NMS: Tensor, x_NMK: Tensor, first: bool) -> None:
     """Add `weights.mT @ x` to a part of what `_empty_sums` returned, or write it there when it is the first."""
-    beta = 0 if first else 1
-    if target_NSK.dtype != x_NMK.dtype:
-        product = _product(weights_NMS.mT, x_NMK)
-        target_NSK.copy_(product) if first else target_NSK.add_(product)
-    elif x_NMK.shape[-1] < _NARROW:
-        target_NSK.mT.baddbmm_(x_NMK.mT, weights_NMS, beta=beta)
+    target, left, right = target_NSK, weights_NMS.mT, x_NMK
+    if target.stride(-1) != 1:
+        target, left, right = target_NSK.mT, x_NMK.mT, weights_NMS
+    if target.dtype == x_NMK.dtype:
+        target.baddbmm_(left, right, beta=0 if first else 1)
+    elif first:
+        target.copy_(torch.bmm(left, right))
     else:
-        target_NSK.baddbmm_(weights_NMS.mT, x_NMK, beta=beta)
+        target.add_(torch.bmm(left, right))
 
 
 def _sum_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -67,10 +67,14 @@ class MultiHeadAttention(AbstractAttention):
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         check_options(dropout=dropout, backend=backend)
-        if head_dim is None and (num_heads < 1 or dim % num_heads):
+        sizes = {"dim": dim, "num_heads": num_heads, "num_kv_heads": num_kv_heads, "head_dim": head_dim}
+        for name, size in sizes.items():
+            if size is not None and size < 1:
+                raise ConfigError(f"{name}={size} must be positive")
+        if head_dim is None and dim % num_heads:
             near = " or ".join(str(heads) for heads in _divisors_near(num_heads, dim))
             raise ConfigError(f"num_heads={num_heads} must divide dim={dim}; try {near}, or give head_dim")
-        if num_kv_heads < 1 or num_heads % num_kv_heads:
+        if num_heads % num_kv_heads:
             near = " or ".join(str(heads) for heads in _divisors_near(num_kv_heads, num_heads))
             raise ConfigError(f"num_kv_heads={num_kv_heads} must divide num_heads={num_heads}; try {near}")
         self.dim, self.num_heads, self.num_kv_heads = dim, num_heads, num_kv_heads

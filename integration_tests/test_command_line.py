@@ -92,15 +92,6 @@ def test_stopped_run_exits_with_75_and_resumes(setwise_in: Callable[[Path], Run]
     assert max(steps) == 5
 
 
-def test_saved_configuration_repeats_the_run(setwise_in: Callable[[Path], Run], trained: Path, tmp_path: Path):
-    result = setwise_in(tmp_path)("train", str(trained / "config.yaml"))
-
-    assert result.returncode == 0, result.stderr
-    [weights] = [sorted(run.glob("checkpoints/*/model.safetensors"))[-1] for run in [trained]]
-    [repeated] = [sorted(run.glob("checkpoints/*/model.safetensors"))[-1] for run in [only_run(tmp_path)]]
-    assert repeated.read_bytes() == weights.read_bytes()
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

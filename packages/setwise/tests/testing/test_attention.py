@@ -219,6 +219,14 @@ class WritingToInput(Sound):
         return super().forward(x, **keywords)
 
 
+class WritingToMask(Sound):
+    def allowed(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        allowed = super().allowed(x, mask)
+        if mask is not None:
+            mask.logical_not_()
+        return allowed
+
+
 class AlwaysInSinglePrecision(Sound):
     def forward(self, x: Tensor, **keywords: Any) -> Tensor:
         return super().forward(x, **keywords).float()
@@ -310,7 +318,10 @@ FAULTS = {
         Fault(CopyingItself, "training a deep copy of the layer changed the original"),
         Fault(ForgettingWhenCopied, "a deep copy of the layer computes something else"),
     ],
-    "test_arguments_are_not_written_to": [Fault(WritingToInput, "must not write to its arguments")],
+    "test_arguments_are_not_written_to": [
+        Fault(WritingToInput, "a layer must not write to its arguments: at [0]"),
+        Fault(WritingToMask, "a layer must not write to its arguments: at [2]"),
+    ],
     "test_evaluation_is_deterministic_and_uses_no_global_randomness": [
         Fault(DrawingFromTorch, "must use no global randomness, it drew from or seeded that of torch"),
         Fault(DrawingFromNumPy, "must use no global randomness, it drew from or seeded that of NumPy"),

@@ -196,7 +196,7 @@ class Fault(NamedTuple):
 FAULTS = {
     "test_gradients_are_finite_and_reach_every_parameter": [
         Fault(WithDeadParameter, "no gradient reaches the parameter gate"),
-        Fault(WithInfiniteGradient, "the gradient of the parameter write.bias is not finite"),
+        Fault(WithInfiniteGradient, "the gradient of write.bias is not finite everywhere"),
     ],
     "test_state_survives_a_checkpoint": [
         Fault(DroppingBuffer, "state_dict() must hold all that the result depends on; a loaded model differs"),
@@ -256,6 +256,14 @@ def test_declared_parameter_needs_no_gradient(run_suite_test: Callable[..., None
     type(suite).without_gradient = ("g*e",)
 
     run_suite_test(suite, "test_gradients_are_finite_and_reach_every_parameter")
+
+
+def test_declaration_that_fits_no_parameter_is_found(expect_bite: Callable[..., None]) -> None:
+    suite = suite_of(Sound)
+    type(suite).without_gradient = ("*.key.bias",)
+
+    words = 'without_gradient lists "*.key.bias", which fits no parameter: read.weight, '
+    expect_bite(suite, "test_gradients_are_finite_and_reach_every_parameter", words)
 
 
 def test_frozen_parameter_needs_no_gradient(run_suite_test: Callable[..., None]) -> None:

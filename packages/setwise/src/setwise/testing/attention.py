@@ -112,10 +112,8 @@ class AttentionSuite(AbstractComponentSuite):
         claims = self.layer().invariances
         unknown = sorted(claims - AbstractAttention.INVARIANCES)
         expect(not unknown, f"unknown invariances {unknown}; allowed: {sorted(AbstractAttention.INVARIANCES)}")
-        if self.causal:
-            expect(
-                "causal" in claims, 'built with causal=True, the layer does not claim "causal"; refuse causal instead'
-            )
+        kept = "causal" in claims or not self.causal
+        expect(kept, 'built with causal=True, the layer does not claim "causal"; refuse causal instead')
         if self.name:
             spec = self.component().spec
             registered = spec.invariances if isinstance(spec, AttentionSpec) else frozenset()
@@ -157,12 +155,13 @@ class AttentionSuite(AbstractComponentSuite):
         expect_equal(self.run(layer, x), before, "training a deep copy of the layer changed the original")
 
     def test_arguments_are_not_written_to(self) -> None:
-        """Tokens and positions are as before the call, in training too."""
+        """Tokens, mask and positions are as before the call, in training too."""
         for layer in (self.layer(), self.layer().train()):
             x, positions = self.inputs(), self.positions(self.num_sets, self.num_tokens).clone()
-            before = [x.clone(), positions.clone()]
-            self.run(layer, x, positions=positions)
-            expect_equal([x, positions], before, "a layer must not write to its arguments")
+            mask = self._padding() if "padding" in layer.invariances else None
+            before = copy.deepcopy([x, positions, mask])
+            self.run(layer, x, mask=mask, positions=positions)
+            expect_equal([x, positions, mask], before, "a layer must not write to its arguments")
 
     def test_evaluation_is_deterministic_and_uses_no_global_randomness(self) -> None:
         """In evaluation mode a layer is a function of its weights and arguments."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Collection, Mapping
-from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -37,19 +38,16 @@ def expect_gradients_everywhere(module: nn.Module, *, exempt: Collection[str]) -
     Raises:
         AssertionError: one has not.
     """
-    for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        gradient = parameter.grad
-        if gradient is not None:
-            expect(bool(gradient.isfinite().all()), f"the gradient of the parameter {name} is not finite everywhere")
-        if any(fnmatchcase(name, pattern) for pattern in exempt):
-            continue
-        expect(
-            gradient is not None and bool(gradient.count_nonzero()),
-            f"no gradient reaches the parameter {name}; use it, remove it, freeze it with requires_grad=False, or name "
-            "it in without_gradient where that is right",
-        )
+    parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
+    exempted = {pattern: fnmatch.filter(parameters, pattern) for pattern in exempt}
+    for pattern, names in exempted.items():
+        expect(bool(names), f'without_gradient lists "{pattern}", which fits no parameter: {", ".join(parameters)}')
+    expect_finite_gradients({name: each.grad for name, each in parameters.items()}, "everywhere")
+    passed_over = set(chain.from_iterable(exempted.values()))
+    advice = "use it, remove it, freeze it with requires_grad=False, or list it in without_gradient if that is right"
+    for name, parameter in parameters.items():
+        reached = parameter.grad is not None and bool(parameter.grad.count_nonzero())
+        expect(reached or name in passed_over, f"no gradient reaches the parameter {name}; {advice}")
 
 
 def expect_finite_gradients(gradients: Mapping[str, Tensor | None], when: str) -> None:
@@ -96,7 +94,7 @@ def train_a_little(module: nn.Module, loss: Tensor) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.grad is not None:
-                parameter.sub_(0.1 * parameter.grad.nan_to_num())
+                parameter.sub_(0.1 * parameter.grad)
     module.zero_grad()
 
 

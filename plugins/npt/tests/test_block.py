@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from setwise.attention import capture
 from setwise.errors import ConfigError
 from setwise_npt.block import MultiheadAttentionBlock
 from setwise_npt.config import BlockOptions
@@ -63,6 +64,20 @@ def test_masked_keys_change_nothing_and_get_no_gradient(score_norm: str):
     assert y.grad is not None
     assert y.grad[0, 4:].eq(0).all()
     assert y.grad[0, :4].ne(0).any()
+
+
+@pytest.mark.parametrize("score_norm", ["softmax", "constant"])
+def test_captured_weights_are_those_that_the_values_are_summed_with(score_norm: str):
+    block = _block(score_norm=score_norm, norm="none", feed_forward=False, mix_heads=False).eval()
+    x, y = torch.randn(2, 5, _DIM), torch.randn(2, 7, _DIM)
+    mask = torch.ones(2, 7, dtype=torch.bool)
+    mask[0, 4:] = False
+    with capture(block) as maps:
+        output = block(x, y, mask=mask)
+    (weights,) = maps["weights"]
+    assert weights[0, :, :, 4:].eq(0).all()
+    attended = weights @ block.value(y).unflatten(-1, (_HEADS, -1)).transpose(1, 2)
+    torch.testing.assert_close(output, 2 * (attended.transpose(1, 2).flatten(-2) + block.residual(x)))
 
 
 def test_dropping_constant_weights_drops_them_one_by_one():

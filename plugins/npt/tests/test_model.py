@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from setwise.attention import capture
 from setwise.data.spec import Categorical, Continuous, DataSpec
 from setwise.errors import ShapeError
 from setwise_npt.columns import ColumnOutputs, Columns
@@ -45,7 +46,11 @@ def test_outputs_and_every_layer_equal_the_published_model(stack_golden):
     layers: list[Tensor] = []
     for block in model.blocks:
         block.register_forward_hook(lambda _module, _inputs, output: layers.append(output))
-    outputs = model(values, codes, masked)
+    with capture(model) as maps:
+        outputs = model(values, codes, masked)
+    for name, expected in stack_golden.under("att.").items():
+        (weights,) = maps[f"blocks.{name}.weights"]
+        torch.testing.assert_close(weights.transpose(0, 1), expected, atol=1e-5, rtol=0)
     for number, layer in enumerate(layers):
         expected = tensors[f"h{number + 1}"]
         torch.testing.assert_close(layer.view_as(expected), expected, atol=1e-5, rtol=0)

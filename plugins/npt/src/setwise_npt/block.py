@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from setwise.attention.functional import attend
+from setwise.attention import attend, attention_weights, record
 from setwise.errors import ConfigError
 from setwise_npt.config import BlockOptions
 from setwise_npt.dropout import Dropout
@@ -22,11 +22,12 @@ class MultiheadAttentionBlock(nn.Module):
 
     .. math::
         Q = \mathrm{LN}(X) W_Q,\quad K = Y W_K,\quad V = Y W_V \\
-        H = X W_R + \mathrm{mix}(\mathrm{softmax}(Q K^\top / \sqrt{\dim Y})\, V) \\
+        H = X W_R + \mathrm{softmax}(Q K^\top / \sqrt{\dim Y})\, V\, W_O \\
         \mathrm{MAB}(X, Y) = H + \mathrm{FF}(\mathrm{LN}(H))
 
-    per head, with biases everywhere. Two things differ from most transformers: the scores are divided by the
-    root of the *whole* width and not of a head's, and keys and values are computed from Y before the norm.
+    with the softmax in each head, and biases everywhere. Two things differ from most transformers: the scores are
+    divided by the root of the *whole* width and not of a head's, and keys and values are computed from Y before the
+    norm. :func:`setwise.attention.capture` reads the ``weights`` (batch, heads, queries, keys), without dropout.
 
     Args:
         dim: width of the block and of its output.
@@ -101,20 +102,13 @@ class MultiheadAttentionBlock(nn.Module):
             t.unflatten(-1, (self.options.num_heads, -1)).transpose(1, 2) for t in (query, key, value)
         )
         dropout = self.options.attention_dropout if self.training else 0.0
-        if self.options.score_norm == "softmax":
-            mask_B11S = None if mask is None else mask[:, None, None, :]
-            o_BHTK = attend(
-                q_BHTK,
-                k_BHSK,
-                v_BHSK,
-                mask=mask_B11S,
-                scale=self.scale,
-                dropout=dropout,
-                backend=self.options.backend,
-            )
+        if self.options.score_norm == "constant":
+            record(self, "weights", lambda: _unnormalised_weights(q_BHTK, _unmasked(k_BHSK, mask)))
+            o_BHTK = _attend_unnormalised(q_BHTK, _unmasked(k_BHSK, mask), v_BHSK, dropout)
         else:
-            mask_B1S1 = None if mask is None else mask[:, None, :, None]
-            o_BHTK = _attend_unnormalised(q_BHTK, k_BHSK, v_BHSK, mask_B1S1, dropout)
+            record(self, "weights", lambda: attention_weights(q_BHTK, k_BHSK, mask=mask, scale=self.scale))
+            backend = self.options.backend
+            o_BHTK = attend(q_BHTK, k_BHSK, v_BHSK, mask=mask, scale=self.scale, dropout=dropout, backend=backend)
         return o_BHTK.transpose(1, 2).flatten(-2)
 
     def _feed_forward(self, hidden: Tensor) -> Tensor:
@@ -137,22 +131,26 @@ def _feed_forward(dim: int, options: BlockOptions) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(width, dim), Dropout(options.dropout, inplace=True))
 
 
-def _attend_unnormalised(
-    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask_B1S1: Tensor | None, dropout: float
-) -> Tensor:
+def _unmasked(k_BHSK: Tensor, mask: Tensor | None) -> Tensor:
+    """Return keys that give a score of zero to every query where they are masked."""
+    return k_BHSK if mask is None else k_BHSK.masked_fill(~mask[:, None, :, None], 0.0)
+
+
+def _unnormalised_weights(q_BHTK: Tensor, k_BHSK: Tensor) -> Tensor:
+    return q_BHTK @ (k_BHSK / k_BHSK.shape[-1]).mT
+
+
+def _attend_unnormalised(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, dropout: float) -> Tensor:
     """Attend with the scores divided by a head's width as weights: ``(Q K^T) V / K``.
 
     Without a softmax the products associate, and ``Q (K^T V)`` needs no (queries, keys) matrix. Dropping weights does;
     then it is computed, and computed again in the backward pass, for a few queries at a time.
     """
-    k_BHSK = k_BHSK / k_BHSK.shape[-1]
-    if mask_B1S1 is not None:
-        k_BHSK = k_BHSK.masked_fill(~mask_B1S1, 0.0)
     if dropout == 0:
-        return q_BHTK @ (k_BHSK.mT @ v_BHSK)
+        return q_BHTK @ (k_BHSK.mT @ v_BHSK / k_BHSK.shape[-1])
 
     def attend_with_dropout(q_BHtK: Tensor) -> Tensor:
-        return F.dropout(q_BHtK @ k_BHSK.mT, dropout) @ v_BHSK
+        return F.dropout(_unnormalised_weights(q_BHtK, k_BHSK), dropout) @ v_BHSK
 
     chunks = q_BHTK.split(_QUERIES_AT_ONCE, dim=2)
     return torch.cat([checkpoint(attend_with_dropout, chunk, use_reentrant=False) for chunk in chunks], dim=2)

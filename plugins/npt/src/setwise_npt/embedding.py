@@ -2,6 +2,7 @@
 
 The published code holds one linear map for each column and loops over them. A linear map of a one-hot code is a
 row of its matrix, so here the maps of all columns lie in one table, and a cell is one row of it times one number.
+Optimizers that look at whole tensors, as LAMB does for its trust ratio, thus see all columns as one layer.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.regression import MeanAbsoluteError
+from torchmetrics.utilities import dim_zero_cat
 
 from setwise.config import TrainerConfig
 from setwise.data.dataset import AbstractDataModule
@@ -77,6 +78,32 @@ class SquaredError(AbstractTask):
         return {"mae": MeanAbsoluteError()}
 
 
+class Median(Metric):
+    """A metric that keeps all values, as the area under a curve does."""
+
+    values: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("values", default=[], dist_reduce_fx="cat")
+
+    def update(self, predicted: Tensor, truth: Tensor) -> None:
+        self.values.append(predicted - truth)
+
+    def compute(self) -> Tensor:
+        return dim_zero_cat(self.values).median()
+
+
+class MedianSquaredError(SquaredError):
+    def step(self, model: nn.Module, batch: Any, ctx: StepContext) -> StepOutput:
+        out = super().step(model, batch, ctx)
+        metrics = {} if ctx.training else {**out.metrics, "median": out.metrics["mae"]}
+        return StepOutput(out.loss_sum, out.weight, metrics)
+
+    def metrics(self, split: str) -> Mapping[str, Metric]:
+        return {**super().metrics(split), "median": Median()}
+
+
 class Act(AbstractCallback):
     """Calls a function after the step of that number."""
 
@@ -98,6 +125,11 @@ def squared_error() -> type[SquaredError]:
     return SquaredError
 
 
+@pytest.fixture
+def median_squared_error() -> type[MedianSquaredError]:
+    return MedianSquaredError
+
+
 def build_linear_trainer(
     path: Path,
     *,
@@ -107,10 +139,12 @@ def build_linear_trainer(
     dropout: float = 0.0,
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
     schedule: Callable[[int], float] | None = None,
+    sizes: Mapping[str, int] | None = None,
     **options: Any,
 ) -> Trainer:
     config = TrainerConfig(**{"max_steps": 11, "batch_size": 5, "eval_every": 4, "log_every": 3, **options})
     data = LinearData(seed=7)
+    data.sizes = {**data.sizes, **(sizes or {})}
     data.prepare()
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -22,8 +22,9 @@ def main(strategy: str, runs: str) -> None:
     location.loader.exec_module(world)
     for folder, options in json.loads(runs):
         resume = options.pop("resume", False)
+        task = world.MedianSquaredError() if options.pop("median", False) else None
         engine = build_engine(resolve_setup("cpu", "32"), strategy)  # pyright: ignore[reportArgumentType]
-        trainer = world.build_linear_trainer(Path(folder), engine=engine, **options)
+        trainer = world.build_linear_trainer(Path(folder), engine=engine, task=task, **options)
         if resume:
             trainer.resume()
         trainer.fit()

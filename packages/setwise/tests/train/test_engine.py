@@ -64,6 +64,19 @@ def test_two_processes_compute_what_one_does_and_either_resumes_the_other(
         assert final[split] == pytest.approx(values, rel=1e-3)
 
 
+@pytest.mark.slow
+def test_processes_without_a_batch_of_their_own_measure_what_one_process_does(
+    make_trainer: Callable[..., Trainer], tmp_path: Path, median_squared_error: type
+) -> None:
+    options = {"batch_size": 8, "max_steps": 2, "sizes": {"test": 1}}  # 7 items to validate are less than a batch
+    alone = make_trainer("alone", **options, task=median_squared_error())
+    alone.fit()
+    run_two_processes("ddp", (tmp_path / "two", {**options, "median": True}))
+    final = json.loads((tmp_path / "two" / "final.json").read_text())
+    for split, values in alone.finish().items():
+        assert final[split] == pytest.approx(values, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("environment", "count"),
     [({}, 1), ({"WORLD_SIZE": "3"}, 3), ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, 4), ({"SLURM_NTASKS": "4"}, 1)],

@@ -37,7 +37,7 @@ def evaluate(
         task: gives the loss and the metrics.
         data: a prepared data module.
         split: which of its splits.
-        batch_size: items of one forward pass of a process.
+        batch_size: most items of one forward pass of a process.
         seed: seed of the run.
         should_stop: asked between batches, in a single process only: several have to stay in step.
 
@@ -51,15 +51,24 @@ def evaluate(
         )
     metrics = {name: metric.to(engine.device) for name, metric in task.metrics(split).items()}
     totals = torch.zeros(2, device=engine.device)
+    # A metric that was never updated has no state that could be exchanged with that of another process, so each
+    # process gets a batch of its own; where there are fewer items than processes, each evaluates all of them.
+    shared = engine.world_size > 1 and num_items >= engine.world_size
+    rank, num_shares = (engine.rank, engine.world_size) if shared else (0, 1)
+    if shared:
+        batch_size = min(batch_size, num_items // num_shares)
+    else:
+        for metric in metrics.values():
+            metric.distributed_available_fn = lambda: False
     num_batches = math.ceil(num_items / batch_size)
     was_training = engine.module.training
     engine.module.eval()
     seed_everything_of(engine.device, derive_seed(seed, "evaluation", split))
     try:
-        for first in range(0, num_batches, engine.world_size):
+        for first in range(0, num_batches, num_shares):
             if engine.world_size == 1 and should_stop():
                 return None
-            mine = first + engine.rank
+            mine = first + rank
             # A process without a batch of its own runs one all the same: sharded weights need everybody.
             number = mine if mine < num_batches else first
             indices = np.arange(number * batch_size, min((number + 1) * batch_size, num_items))
@@ -72,7 +81,7 @@ def evaluate(
                     metrics[name].update(*arguments)
     finally:
         engine.module.train(was_training)
-    loss_sum, weight = engine.sum(totals).tolist()
+    loss_sum, weight = (engine.sum(totals) if shared else totals).tolist()
     results = {"loss": loss_sum / weight if weight else math.nan}
     for name, metric in metrics.items():
         results[name] = float(metric.compute())

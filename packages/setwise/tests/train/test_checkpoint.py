@@ -113,6 +113,25 @@ def test_an_interrupted_save_is_not_a_checkpoint_and_is_swept_away(store: Checkp
     assert store.steps() == [1]
 
 
+def test_state_that_json_cannot_say_is_refused_and_leaves_nothing(store: CheckpointStore) -> None:
+    with pytest.raises(CheckpointError, match=r"set is not JSON serializable"):
+        store.save(1, model={}, optimizer=None, state={"seen": {1, 2}})
+    assert not store.root.exists()
+
+
+def test_a_removal_that_was_cut_short_leaves_no_damaged_checkpoint(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(store, 1)
+    save(store, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr("setwise.train.checkpoint.shutil.rmtree", lambda folder: (folder / "manifest.json").unlink())
+        store.prune({1})
+    assert store.steps() == [1]
+    store.prune({1})
+    assert [path.name for path in store.root.iterdir()] == ["00000001"]
+
+
 def test_a_checkpoint_of_a_later_format_is_refused(store: CheckpointStore) -> None:
     folder = save(store, 1)
     document = json.loads((folder / "state.json").read_text())

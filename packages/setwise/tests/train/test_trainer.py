@@ -234,6 +234,65 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(make_trainer: 
     assert_same_bits(weights(resumed), weights(undisturbed))
 
 
+def test_the_best_weights_of_every_checkpoint_that_can_be_resumed_are_kept(make_trainer: MakeTrainer) -> None:
+    options = {"eval_every": 2, "checkpoint_every": 7}
+    trainer = make_trainer(max_steps=10, **options)  # gets better all the time: the best are at 2, 4, 6, 8, 10
+    trainer.fit()
+    trainer.store.prune(set(trainer.store.steps()) - {10})  # as if it had been killed before the end
+    back = make_trainer(max_steps=7, **options)
+    back.resume()
+    assert (back.state.step, back.state.best_step) == (7, 6)
+    assert back.fit() == "max_steps"
+    assert back.finish()["val"].keys() == {"loss", "mae"}
+
+
+def test_a_new_checkpoint_counts_as_newer_than_damaged_ones_of_later_steps(
+    make_trainer: MakeTrainer, act: type
+) -> None:
+    options = {"max_steps": 12, "eval_every": 2, "keep_checkpoints": 1, "schedule": lambda s: 0.01 if s < 4 else 5.0}
+    trainer = make_trainer(**options)
+    trainer.fit()
+    assert trainer.store.steps() == [4, 12]
+    (trainer.store.folder(12) / "state.json").write_text("{}")
+    stopped = make_trainer(**options, callbacks=[act(9, kill_self(signal.SIGTERM))])
+    assert len(stopped.resume()) == 1
+    assert stopped.fit() == "SIGTERM"
+    assert stopped.store.steps() == [4, 9]
+    resumed = make_trainer(**options)
+    assert resumed.resume() == []
+    assert resumed.state.step == 9
+
+
+def test_a_process_killed_while_it_replaces_a_checkpoint_loses_nothing(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    rename = Path.rename
+
+    def die_between_the_renames(path: Path, target: Path) -> Path:
+        if target.name == "00000006" and list(target.parent.glob("00000006.*.tmp")):
+            raise KilledError
+        return rename(path, target)
+
+    options = {"max_steps": 8, "eval_every": 2, "checkpoint_every": 2, "keep_checkpoints": 1}
+    killed = make_trainer(**options)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", die_between_the_renames)
+        with pytest.raises(KilledError):
+            killed.fit()
+    resumed = make_trainer(**options)
+    assert resumed.resume() == []
+    assert resumed.state.step == 6
+
+
+def test_a_trainer_that_was_stopped_by_a_signal_goes_on_when_told_to(make_trainer: MakeTrainer, act: type) -> None:
+    trainer = make_trainer(callbacks=[act(3, kill_self(signal.SIGTERM))])
+    assert trainer.fit() == "SIGTERM"
+    assert trainer.fit() == "max_steps"
+
+
 def test_a_checkpoint_of_another_model_is_refused(make_trainer: MakeTrainer) -> None:
     make_trainer().fit()
     other = make_trainer()

@@ -23,6 +23,8 @@ from torch import Tensor
 from setwise.errors import CheckpointError
 
 FORMAT = 1
+REPLACED = ".replaced.tmp"
+REMOVED = ".removed.tmp"
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,18 @@ class CheckpointStore:
         if optimizer is not None:
             document["optimizer"] = _split(optimizer, tensors, "optimizer")
         try:
+            text = json.dumps(document)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"the state of a callback cannot be saved: {error}; return JSON values") from error
+        try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             _write_tensors(temporary / "model.safetensors", weights)
             if optimizer is not None:
                 _write_tensors(temporary / "optimizer.safetensors", tensors)
-            _write_json(temporary / "state.json", document)
+            _write_text(temporary / "state.json", text)
             entries = {f.name: {"size": f.stat().st_size, "sha256": _hash(f)} for f in sorted(temporary.iterdir())}
-            _write_json(temporary / "manifest.json", entries)
+            _write_text(temporary / "manifest.json", json.dumps(entries))
             _sync(temporary)
             self._put_in_place(temporary, target)
         except (OSError, SafetensorError) as error:
@@ -113,12 +119,19 @@ class CheckpointStore:
         return target
 
     def _put_in_place(self, temporary: Path, target: Path) -> None:
-        replaced = target.with_name(target.name + ".old.tmp")
+        replaced = target.with_name(target.name + REPLACED)
         if target.exists():  # the same step again: a stop right after the best weights were kept
             target.rename(replaced)
         temporary.rename(target)
         _sync(self.root)
         shutil.rmtree(replaced, ignore_errors=True)
+
+    def recover(self) -> None:
+        """Put back a checkpoint that a killed process had moved away to replace it. For the process that trains."""
+        for replaced in self.root.glob(f"*{REPLACED}"):
+            target = replaced.with_name(replaced.name.removesuffix(REPLACED))
+            if not target.exists():
+                replaced.rename(target)
 
     def load(self, step: int) -> Checkpoint:
         """Read and verify the checkpoint at ``step``.
@@ -141,8 +154,18 @@ class CheckpointStore:
             optimizer = _join(document["optimizer"], load_file(folder / "optimizer.safetensors"))
         return Checkpoint(step, model, optimizer, document["state"])
 
-    def load_newest(self) -> tuple[Checkpoint, list[str]]:
-        """Read the newest sound checkpoint that training can go on from.
+    def state(self, step: int) -> Mapping[str, Any]:
+        """Return the JSON values of a checkpoint without verifying it; none when they cannot be read."""
+        try:
+            return json.loads((self.folder(step) / "state.json").read_text(encoding="utf-8"))["state"]
+        except (OSError, ValueError, KeyError):
+            return {}
+
+    def load_newest(self, *, resumable: bool = True) -> tuple[Checkpoint, list[str]]:
+        """Read the newest sound checkpoint.
+
+        Args:
+            resumable: whether it must be one that training can go on from; False takes bare weights too.
 
         Returns:
             The checkpoint, and a message for each newer one that was damaged and passed over.
@@ -151,7 +174,7 @@ class CheckpointStore:
             CheckpointError: there is none.
         """
         problems: list[str] = []
-        for step in reversed(self.steps(resumable=True)):
+        for step in reversed(self.steps(resumable=resumable)):
             try:
                 return self.load(step), problems
             except CheckpointError as error:
@@ -163,7 +186,8 @@ class CheckpointStore:
         """Remove all checkpoints whose step is not in ``keep``, and what an interrupted save left behind."""
         for step in self.steps():
             if step not in keep:
-                shutil.rmtree(self.folder(step))
+                # Renamed first: one that is removed by half would look like a damaged one.
+                self.folder(step).rename(self.folder(step).with_name(f"{step:08d}{REMOVED}"))
         for leftover in self.root.glob("*.tmp"):
             shutil.rmtree(leftover)
 
@@ -243,8 +267,8 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     _sync(path)
 
 
-def _write_json(path: Path, document: Any) -> None:
-    path.write_text(json.dumps(document), encoding="utf-8")
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
     _sync(path)
 
 

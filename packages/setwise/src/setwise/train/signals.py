@@ -14,7 +14,7 @@ class StopSignals:
     Outside the main thread, where Python allows no signal handlers, nothing is caught.
 
     Attributes:
-        received: name of the signal that came, or None.
+        received: name of the signal that came since this was last entered, or None.
     """
 
     def __init__(self) -> None:
@@ -22,6 +22,7 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
+        self.received = None
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._remember)

@@ -179,6 +179,9 @@ class Trainer:
         Raises:
             CheckpointError: there is none, or it belongs to another model.
         """
+        if self.engine.is_main:
+            self.store.recover()
+        self.engine.barrier()
         checkpoint, problems = self.store.load_newest()
         try:
             self.engine.load_model(checkpoint.model)
@@ -219,14 +222,20 @@ class Trainer:
             folder = self.store.save(
                 self.state.step, model=model, optimizer=optimizer if resumable else None, state=state
             )
-            newest = self.store.steps(resumable=True)[-self.config.keep_checkpoints :]
-            best = [] if self.state.best_step is None else [self.state.best_step]
-            self.store.prune({*newest, *best})
+            self._prune()
             for callback in self.callbacks:
                 callback.on_checkpoint(self, folder)
         if resumable:
             self._saved_step = self.state.step
         self.engine.barrier()
+
+    def _prune(self) -> None:
+        """Keep the newest checkpoints, the best one, and for each kept the one that was the best at its time."""
+        # Later ones are damaged, or were reached by a session that was killed, and will be reached again.
+        steps = [step for step in self.store.steps(resumable=True) if step <= self.state.step]
+        newest = steps[-self.config.keep_checkpoints :]
+        best = {self.state.best_step, *(self.store.state(s).get("training", {}).get("best_step") for s in newest)}
+        self.store.prune({*newest, *(step for step in best if step is not None)})
 
     def finish(self) -> dict[str, dict[str, float]]:
         """Load the best weights and evaluate the final splits; call it when :meth:`fit` has finished.

@@ -110,14 +110,14 @@ def test_a_saved_configuration_repeats_the_run(folder: Path) -> None:
 @pytest.mark.slow
 def test_sigterm_leaves_a_run_that_resumes_to_the_same_bits(folder: Path) -> None:
     command = [sys.executable, "-m", "setwise", "train", "flowers.yaml", "trainer.max_steps=300", "--runs", "stopped"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("step"):
-            break
-    process.send_signal(signal.SIGTERM)
-    shown = process.stdout.read()
-    assert process.wait() == 75
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step"):
+                break
+        process.send_signal(signal.SIGTERM)
+        shown = process.stdout.read()
+    assert process.returncode == 75
     assert "Stopped by SIGTERM. To go on: setwise resume stopped/local/flowers/" in shown
     (stopped,) = find_runs(Path("stopped"))
     step = stopped.info()["step"]

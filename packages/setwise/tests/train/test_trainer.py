@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -86,6 +87,16 @@ def test_sigint_stops_after_the_step_and_signal_handlers_are_put_back(make_train
     assert trainer.fit() == "SIGINT"
     assert trainer.state.step == 3
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_workers_leave_the_signals_of_a_whole_job_to_the_trainer(make_trainer: MakeTrainer, act: type) -> None:
+    def signal_workers(trainer: Trainer) -> None:
+        for worker in multiprocessing.active_children():
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGTERM)
+            os.kill(worker.pid, signal.SIGINT)
+
+    assert make_trainer(num_workers=2, callbacks=[act(5, signal_workers)]).fit() == "max_steps"
 
 
 def test_the_wall_clock_limit_stops_a_session_and_the_next_goes_on(make_trainer: MakeTrainer) -> None:

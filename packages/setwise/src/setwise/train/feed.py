@@ -133,7 +133,7 @@ class TrainFeed:
             batch_size=None,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
-            worker_init_fn=_leave_interrupts_to_the_trainer,
+            worker_init_fn=_leave_signals_to_the_trainer,
             generator=torch.Generator().manual_seed(0),  # only so that torch's global one is left alone
         )
         return iter(loader)
@@ -149,6 +149,8 @@ class _Items(Dataset):
         return self.data.batch("train", key.epoch, key.indices), key
 
 
-def _leave_interrupts_to_the_trainer(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    # Terminals and schedulers signal all processes of a job; a worker that died of it would break the last step.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -15,7 +15,9 @@ import pytest
 from safetensors.torch import load_file
 
 from setwise.cli.main import main
+from setwise.train.checkpoint import CheckpointStore
 from setwise.train.runs import RunFolder, find_runs
+from setwise.train.session import load_run
 
 RECIPE = """\
 # Kinds of flowers
@@ -139,6 +141,22 @@ def test_max_time_exits_with_75_and_more_steps_can_be_asked_for_on_resuming(fold
     assert main(["--quiet", "resume", "latest", "trainer.max_time=null", "trainer.max_steps=16"]) == 0
     assert run.info()["step"] == 16
     assert "max_steps: 16" in run.config_path.read_text()
+
+
+def test_a_precision_that_resuming_changed_is_the_one_that_evaluating_uses(folder: Path) -> None:
+    assert main(["--quiet", "train", "flowers.yaml", "trainer.max_time=0.001s"]) == 75
+    assert main(["--quiet", "resume", "latest", "trainer.max_time=null", "trainer.precision=bf16-mixed"]) == 0
+    assert only_run().info()["precision"] == "bf16-mixed"
+    assert load_run("latest").engine.setup.precision == "bf16-mixed"
+
+
+def test_a_run_killed_before_its_first_whole_checkpoint_is_evaluated_with_the_best_weights(folder: Path) -> None:
+    assert main(["--quiet", "train", "flowers.yaml", "trainer.checkpoint_every=100", "trainer.eval_every=12"]) == 0
+    store = CheckpointStore(only_run().checkpoints_path)
+    whole = store.load(12)
+    store.save(12, model=whole.model, optimizer=None, state=whole.state)
+    assert store.steps(resumable=True) == []
+    assert load_run("latest").evaluate("val") == only_run().info()["final"]["val"]
 
 
 def test_json_is_one_object_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

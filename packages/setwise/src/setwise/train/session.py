@@ -147,6 +147,8 @@ def resume(
             for problem in problems:
                 announce(f"{problem}; using the checkpoint before it")
             write_atomically(run.config_path, dump_config(config))
+            if setup.precision != info["precision"]:
+                run.update_info({"precision": setup.precision, "precision_reason": setup.reason})
             announce(f"Resuming {run.name} at step {trainer.state.step} of {trainer.max_steps}")
         return _run(trainer)
 
@@ -284,7 +286,7 @@ def load_run(run: RunFolder | str, *, device: str = "auto", step: int | None = N
     config, info = load_config(run.config_path), run.info()
     store = CheckpointStore(run.checkpoints_path)
     if step is None:
-        checkpoint, _ = store.load_newest()
+        checkpoint, _ = store.load_newest(resumable=False)
         best_step = checkpoint.state["training"]["best_step"]
         if best_step is not None and best_step != checkpoint.step:
             checkpoint = store.load(best_step)

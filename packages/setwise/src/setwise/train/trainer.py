@@ -414,7 +414,7 @@ class Trainer:
     def _memory_advice(self) -> str:
         micro = self.config.micro_batch_size or self.config.batch_size
         return (
-            f"lower trainer.micro_batch_size (now {micro}; it changes the memory and not the result), "
+            f"lower trainer.micro_batch_size (now {micro}; it changes the memory and, up to dropout, not the result), "
             "the size of an item, or the model's width"
         )
 

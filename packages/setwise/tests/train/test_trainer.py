@@ -196,6 +196,30 @@ def test_a_step_without_any_unit_of_loss_changes_nothing(make_trainer: MakeTrain
     assert_same_bits(weights(trainer), before)
 
 
+def test_a_schedule_scales_the_learning_rate_of_every_group_by_the_same_factor(make_trainer: MakeTrainer) -> None:
+    def two_groups(module: nn.Module) -> torch.optim.Optimizer:
+        first, *rest = module.parameters()
+        return torch.optim.SGD([{"params": [first], "lr": 0.003}, {"params": rest}], lr=0.01)
+
+    trainer = make_trainer(optimizer=two_groups, schedule=lambda step: 0.01 * 0.5**step, max_steps=3, eval_splits=[])
+    trainer.fit()
+    rates = [group["lr"] for group in trainer.engine.optimizer.param_groups]
+    assert rates == pytest.approx([0.003 / 4, 0.01 / 4])
+
+
+def test_a_learning_rate_of_zero_learns_nothing(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.0), schedule=lambda step: 0.0)
+    before = weights(trainer)
+    trainer.fit()
+    assert_same_bits(weights(trainer), before)
+
+
+def test_the_largest_value_is_the_best_when_that_is_asked_for(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(monitor_mode="max", patience=1, eval_every=1, max_steps=30)
+    assert trainer.fit() == "patience"  # the loss falls, so the first evaluation is the largest
+    assert (trainer.state.best_step, trainer.state.step) == (1, 2)
+
+
 def test_clipping_bounds_the_step(make_trainer: MakeTrainer) -> None:
     sgd = {"optimizer": lambda m: torch.optim.SGD(m.parameters(), lr=1.0), "max_steps": 1, "eval_splits": []}
     by_norm, by_value = make_trainer("n", clip_norm=0.01, **sgd), make_trainer("v", clip_value=0.001, **sgd)
@@ -220,6 +244,7 @@ def test_clipping_bounds_the_step(make_trainer: MakeTrainer) -> None:
             {"eval_splits": ["vl"], "monitor": "vl/loss"},
             r'names "vl", the data has: train, val, test; did you mean "val"',
         ),
+        ({"final_splits": ["tset"]}, r'final_splits names "tset", the data has: train, val, test; did you mean "test"'),
     ],
 )
 def test_impossible_evaluations_are_refused_before_training(

@@ -112,9 +112,11 @@ class Trainer:
         self.schedule = None if make_schedule is None else make_schedule(self.max_steps)
         self.eval_every = config.eval_every or self.feed.steps_per_epoch
         self._max_seconds = math.inf if config.max_time is None else parse_duration(config.max_time)
-        self._check_monitor()
+        self._check_splits_and_monitor()
         engine.prepare(model, make_optimizer, compiled=config.compile)
         self._base_lrs = [group["lr"] for group in engine.optimizer.param_groups]
+        # That of the configuration, which the schedule starts from; a group may have another of its own.
+        self._lr = engine.optimizer.defaults.get("lr", self._base_lrs[0])
         self._signals = StopSignals()
         self._scalars: Mapping[str, Tensor] = {}
         self._saved_step: int | None = None
@@ -296,7 +298,7 @@ class Trainer:
 
     def _set_learning_rate(self, step: int) -> None:
         if self.schedule is not None:
-            factor = self.schedule(step) / self._base_lrs[0]
+            factor = self.schedule(step) / self._lr if self._lr else 0.0
             for group, base in zip(self.engine.optimizer.param_groups, self._base_lrs, strict=True):
                 group["lr"] = base * factor
 
@@ -331,7 +333,7 @@ class Trainer:
             saved = self.store.steps(resumable=True)
             raise TrainingError(
                 f"the loss is {loss_sum} within the {self._steps_since_log} steps up to {self.state.step}; lower "
-                f"optimizer.lr (now {self._base_lrs[0]}), set trainer.clip_norm, or use trainer.precision=32"
+                f"optimizer.lr (now {self._lr}), set trainer.clip_norm, or use trainer.precision=32"
                 + (f" (the checkpoint at step {saved[-1]} is from before)" if saved else "")
             )
         return loss_sum, weight
@@ -397,12 +399,18 @@ class Trainer:
             return RESUMABLE[code - 1] if code else None
         return None
 
-    def _check_monitor(self) -> None:
+    def _check_splits_and_monitor(self) -> None:
         allowed = [f"{s}/{m}" for s in self.config.eval_splits for m in ("loss", *self.task.metrics(s))]
         for split in self.config.eval_splits:
             if split not in self.data.splits:
                 raise ConfigError(
                     f'trainer.eval_splits names "{split}", the data has: {", ".join(self.data.splits)}'
+                    f"{suggest(split, self.data.splits)}"
+                )
+        for split in self.config.final_splits:
+            if split not in (*self.data.splits, "train", "val", "test"):  # of these, those that the data has
+                raise ConfigError(
+                    f'trainer.final_splits names "{split}", the data has: {", ".join(self.data.splits)}'
                     f"{suggest(split, self.data.splits)}"
                 )
         if allowed and self.config.monitor not in allowed:

@@ -251,6 +251,15 @@ def test_a_run_is_trained_by_one_process_at_a_time(folder: Path, capsys: pytest.
     assert main(["--quiet", "resume", "latest", "trainer.max_time=null"]) == 0
 
 
+def test_json_of_predictions_has_null_for_an_empty_cell(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--quiet", "train", "flowers.yaml"]) == 0
+    edit("5.1,", ",")()
+    capsys.readouterr()
+    assert main(["--quiet", "--json", "predict", "latest", "--input", "flowers.csv"]) == 0
+    first, *_ = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert first["sepal_length"] is None
+
+
 def test_predicting_checks_its_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--quiet", "train", "flowers.yaml"]) == 0
     pd.read_csv("flowers.csv").drop(columns="petal_width").to_csv("narrow.csv", index=False)

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from setwise.train.files import finite
+
 
 @dataclass(frozen=True)
 class Output:
@@ -53,8 +55,8 @@ class Output:
             self.json_text(data)
 
     def json_text(self, data: Any) -> None:
-        """Write JSON that the user asked for, with ``--json`` or not."""
-        print(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+        """Write JSON that the user asked for, with ``--json`` or not; NaN and infinities become ``null``."""
+        print(json.dumps(finite(data), indent=2, ensure_ascii=False, default=str))
 
     def table(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows of the same keys: a table, or with ``--json`` a list of objects."""

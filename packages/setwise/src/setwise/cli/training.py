@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from rich.console import Console
 
 from setwise.cli.output import Output
 from setwise.report import write_report
+from setwise.train.files import json_text
 from setwise.train.progress import ProgressCallback, metrics_table
 from setwise.train.session import RunResult
 
@@ -32,7 +31,7 @@ def conclude(result: RunResult, output: Output) -> int:
         report = write_report(result.run)
         folder = str(result.run.path)
         if output.json:
-            print(json.dumps({"run": folder, "reason": result.reason, "final": result.final, "report": str(report)}))
+            print(json_text({"run": folder, "reason": result.reason, "final": result.final, "report": str(report)}))
         elif result.finished:
             Console().print(metrics_table(result.run.metrics()))
             output.line(f"Report     {report}")

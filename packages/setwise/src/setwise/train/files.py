@@ -19,7 +19,18 @@ def json_text(document: Any, *, indent: int | None = None) -> str:
         >>> json_text({"loss": float("nan"), "step": 7})
         '{"loss": null, "step": 7}'
     """
-    return json.dumps(_finite(document), indent=indent, allow_nan=False)
+    return json.dumps(finite(document), indent=indent, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """Return plain data with None for numbers that JSON cannot say."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -81,13 +92,3 @@ def _record(line: str) -> dict[str, Any]:
     if not (isinstance(record, dict) and isinstance(record.get("step"), int) and isinstance(record.get("split"), str)):
         raise ValueError('a record is a JSON object with "step" and "split"')
     return record
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

@@ -117,7 +117,7 @@ def test_memory_kept_for_the_backward_pass_is_linear_in_the_tokens(monkeypatch):
 def test_nothing_is_kept_where_no_gradient_is_asked_for(monkeypatch):
     stores = []
     settings = chunked._Settings
-    monkeypatch.setattr(chunked, "_Settings", lambda *a, store, **k: stores.append(store) or settings(*a, store, **k))
+    monkeypatch.setattr(chunked, "_Settings", lambda **each: stores.append(each["store"]) or settings(**each))
     attend(*inputs(), backend="chunked")
     with torch.no_grad():
         attend(*inputs(), backend="chunked")

@@ -11,6 +11,7 @@ Only Q, K, V, O and the state of the random number generator are stored for them
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -51,26 +52,31 @@ def chunked_attention(
     Raises:
         ConfigError: in the backward pass, when it is to be differentiated again.
     """
-    kv_heads, device = k_BGSK.shape[1], q_BHTK.device
-    dtype = autocast_dtype(device)
-    if dtype is not None:
-        q_BHTK, k_BGSK, v_BGSV = q_BHTK.to(dtype), k_BGSK.to(dtype), v_BGSV.to(dtype)
+    kv_heads = k_BGSK.shape[1]
     if mask is not None:
         mask = mask.unsqueeze(1) if mask.shape[1] == 1 else mask.unflatten(1, (kv_heads, -1))
     needs_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (q_BHTK, k_BGSK, v_BGSV))
     num_scores = q_BHTK.shape[:3].numel() * k_BGSK.shape[2]
-    settings = _Settings(causal, scale, dropout, store=needs_gradient and num_scores <= _STORED_SCORES)
-    with without_autocast(device):
+    dtype = autocast_dtype(q_BHTK.device)
+    settings = _Settings(
+        causal=causal,
+        scale=scale,
+        dropout=dropout,
+        dtype=q_BHTK.dtype if dtype is None or q_BHTK.dtype == torch.float64 else dtype,  # as autocast does
+        store=needs_gradient and num_scores <= _STORED_SCORES,
+    )
+    with without_autocast(q_BHTK.device):
         o_BGRTV = _Chunked.apply(q_BHTK.unflatten(1, (kv_heads, -1)), k_BGSK, v_BGSV, mask, settings)
     return o_BGRTV.flatten(1, 2)
 
 
 class _Settings(NamedTuple):
-    """What a call computes, besides its tensors; `store`: whether the weights are kept for the backward pass."""
+    """What a call computes, besides its tensors: products in `dtype`; `store`: weights are kept for the gradients."""
 
     causal: bool
     scale: float
     dropout: float
+    dtype: torch.dtype
     store: bool
 
 
@@ -79,14 +85,13 @@ class _Chunked(torch.autograd.Function):
     def forward(
         ctx: Any, q_BGRTK: Tensor, k_BGSK: Tensor, v_BGSV: Tensor, mask: Tensor | None, settings: _Settings
     ) -> Tensor:
-        batch, kv_heads, repeats, queries, _ = q_BGRTK.shape
-        ctx.settings = settings
+        ctx.settings, ctx.input_dtypes = settings, (q_BGRTK.dtype, k_BGSK.dtype, v_BGSV.dtype)
         ctx.blocks = _blocks(q_BGRTK.shape, k_BGSK.shape[2], settings.causal, q_BGRTK.device)
         ctx.generator_state = generator_state(q_BGRTK.device) if settings.dropout else None
         drops = _Dropout(settings.dropout, generator=None) if settings.dropout else None
-        # Laid out as (B, T, G, R, V): joining the heads afterwards needs no copy.
-        o_BGRTV = q_BGRTK.new_empty(batch, queries, kv_heads, repeats, v_BGSV.shape[-1]).permute(0, 2, 3, 1, 4)
-        # Copied here at most once, so that blocks are views.
+        o_BGRTV = _empty_rows((*q_BGRTK.shape[:4], v_BGSV.shape[3]), settings.dtype, q_BGRTK.device)
+        # Contiguous, so that blocks are views. Casts come before: both at once is slower.
+        q_BGRTK, k_BGSK, v_BGSV = (x.to(settings.dtype) for x in (q_BGRTK, k_BGSK, v_BGSV))
         q_BGRTK = torch.mul(q_BGRTK, settings.scale, out=q_BGRTK.new_empty(q_BGRTK.shape))
         k_BGSK, v_BGSV = k_BGSK.contiguous(), v_BGSV.contiguous()
         stored = []
@@ -111,12 +116,9 @@ class _Chunked(torch.autograd.Function):
             generator = torch.Generator(q_BGRTK.device)
             generator.set_state(ctx.generator_state)
             drops = _Dropout(settings.dropout, generator)
-        row_sums = (grad_o_BGRTV.to(_sum_dtype(o_BGRTV.dtype)) * o_BGRTV).sum(-1, keepdim=True)
-        grad_o_BGRTV = grad_o_BGRTV.to(q_BGRTK.dtype)
-        if drops is not None:
-            grad_o_BGRTV = grad_o_BGRTV * drops.scale
-        grad_o_BGRTV = grad_o_BGRTV.contiguous()
-        grad_q = torch.empty_like(o_BGRTV) if q_BGRTK.shape == o_BGRTV.shape else o_BGRTV.new_empty(q_BGRTK.shape)
+        factor = 1.0 if drops is None else drops.scale
+        grad_o_BGRTV = torch.mul(grad_o_BGRTV, factor, out=grad_o_BGRTV.new_empty(grad_o_BGRTV.shape))
+        grad_q = _empty_rows(q_BGRTK.shape, ctx.input_dtypes[0], q_BGRTK.device)
         whole = ctx.blocks[0].queries.start == 0
         grad_k, grad_v = _empty_sums(k_BGSK, whole), _empty_sums(v_BGSV, whole)
         with without_autocast(q_BGRTK.device):
@@ -127,18 +129,19 @@ class _Chunked(torch.autograd.Function):
                 else:
                     weights = _weights(q_NMK, k_NSK, mask, block, settings.causal, drops)
                 grad_s = _scores(grad_o_NMV, block.sets(v_BGSV))
+                row_sums = block.row_sums(grad_o_BGRTV, o_BGRTV) / factor
                 if drops is None:
                     left = weights
-                    grad_s = grad_s.sub_(block.rows(row_sums)).mul_(weights)
+                    grad_s = grad_s.sub_(row_sums).mul_(weights)
                 else:
                     left = weights.relu()
-                    grad_s = grad_s.mul_(left).addcmul_(weights.abs(), block.rows(row_sums), value=-1)
+                    grad_s = grad_s.mul_(left).addcmul_(weights.abs(), row_sums, value=-1)
                 grad_s = grad_s.to(q_NMK.dtype)
                 block.write(grad_q, _product(grad_s, k_NSK), settings.scale)
                 first = block.queries.stop == q_BGRTK.shape[3]
                 _add_product(block.sets(grad_k), grad_s, q_NMK, first)
                 _add_product(block.sets(grad_v), left, grad_o_NMV, first)
-        return grad_q, grad_k.to(o_BGRTV.dtype), grad_v.to(o_BGRTV.dtype), None, None
+        return grad_q, grad_k.to(ctx.input_dtypes[1]), grad_v.to(ctx.input_dtypes[2]), None, None
 
 
 class _Block(NamedTuple):
@@ -149,15 +152,23 @@ class _Block(NamedTuple):
     queries: slice
     keys: slice
 
+    def part(self, x_BGRTK: Tensor) -> Tensor:
+        return x_BGRTK[self.batch, self.kv_heads, :, self.queries]
+
     def rows(self, x_BGRTK: Tensor) -> Tensor:
-        return x_BGRTK[self.batch, self.kv_heads, :, self.queries].flatten(2, 3).flatten(0, 1)
+        return self.part(x_BGRTK).flatten(2, 3).flatten(0, 1)
 
     def sets(self, x_BGSK: Tensor) -> Tensor:
         return x_BGSK[self.batch, self.kv_heads, self.keys].flatten(0, 1)
 
+    def row_sums(self, x_BGRTK: Tensor, y_BGRTK: Tensor) -> Tensor:
+        x, y = self.part(x_BGRTK), self.part(y_BGRTK)
+        return (x.to(_sum_dtype(x.dtype)) * y).sum(-1, keepdim=True).flatten(2, 3).flatten(0, 1)
+
     def write(self, target_BGRTK: Tensor, rows_NMK: Tensor, factor: float) -> None:
-        target = target_BGRTK[self.batch, self.kv_heads, :, self.queries]
-        torch.mul(rows_NMK.view(target.shape), factor, out=target)
+        target = self.part(target_BGRTK)
+        rows_NMK = rows_NMK.to(target.dtype)
+        target.copy_((rows_NMK if factor == 1 else rows_NMK.mul_(factor)).view(target.shape))
 
     def mask(self, mask: Tensor) -> Tensor:
         parts = (self.batch, self.kv_heads, slice(None), self.queries, self.keys)
@@ -253,6 +264,12 @@ def _product(weights_NMS: Tensor, x_NSK: Tensor) -> Tensor:
     if x_NSK.shape[2] < _NARROW:
         return torch.bmm(x_NSK.mT, weights_NMS.mT).mT
     return torch.bmm(weights_NMS, x_NSK)
+
+
+def _empty_rows(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return memory for (B, G, R, T, K), laid out as (B, T, G, R, K): joining and splitting heads needs no copy."""
+    batch, kv_heads, repeats, queries, dim = shape
+    return torch.empty((batch, queries, kv_heads, repeats, dim), dtype=dtype, device=device).permute(0, 2, 3, 1, 4)
 
 
 def _empty_sums(like_BGSK: Tensor, whole_sets: bool) -> Tensor:

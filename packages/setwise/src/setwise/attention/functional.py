@@ -21,9 +21,10 @@ __all__ = ["BACKENDS", "Backend", "attend", "attention_weights", "check_options"
 Backend = Literal["auto", "reference", "sdpa", "chunked"]
 BACKENDS: tuple[Backend, ...] = ("auto", "reference", "sdpa", "chunked")
 
-# Up to so many scores the fixed costs of the chunked backend outweigh what it saves, which is more with extra work.
-_FEW_SCORES = 1 << 19
-_FEW_SCORES_WITH_MASK_OR_DROPOUT = 1 << 16
+# Up to so many scores the fixed costs of the chunked backend outweigh what it saves. It saves most of the work of
+# dropout and masks; in plain attention only what does not fit the cache.
+_FEW_SCORES = 1 << 16
+_FEW_SCORES_OF_PLAIN_ATTENTION = 1 << 21
 
 
 def attend(
@@ -77,7 +78,8 @@ def attend(
     scale = 1 / math.sqrt(key_dim) if scale is None else scale
     num_scores = batch * heads * queries * keys
     if backend == "auto":
-        backend = choose_backend(q_BHTK.device, num_scores=num_scores, masked=mask is not None, dropout=dropout)
+        plain = mask is None and not causal and not dropout
+        backend = choose_backend(q_BHTK.device, num_scores=num_scores, plain=plain)
     if num_scores == 0:
         backend = "reference"  # the others do not take empty sets
     blind = queries - keys if causal else 0
@@ -91,7 +93,7 @@ def attend(
     return F.pad(o_BHTV, (0, 0, blind, 0)) if blind > 0 else o_BHTV
 
 
-def choose_backend(device: torch.device, *, num_scores: int, masked: bool = False, dropout: float = 0.0) -> Backend:
+def choose_backend(device: torch.device, *, num_scores: int, plain: bool) -> Backend:
     """Return what `backend="auto"` stands for.
 
     On GPUs `"sdpa"`, whose fused kernels keep no scores. On a CPU `"chunked"`, which works in the processor's cache,
@@ -102,16 +104,15 @@ def choose_backend(device: torch.device, *, num_scores: int, masked: bool = Fals
     Args:
         device: where the tensors are.
         num_scores: batch x heads x queries x keys.
-        masked: whether there is a mask.
-        dropout: probability with which weights are set to zero.
+        plain: whether there is neither a mask nor dropout, and attention is not causal.
 
     Example:
-        >>> choose_backend(torch.device("cpu"), num_scores=8 * 569 * 569, dropout=0.1)
+        >>> choose_backend(torch.device("cpu"), num_scores=8 * 569 * 569, plain=False)
         'chunked'
     """
     if device.type != "cpu":
         return "sdpa"
-    few = _FEW_SCORES_WITH_MASK_OR_DROPOUT if masked or dropout else _FEW_SCORES
+    few = _FEW_SCORES_OF_PLAIN_ATTENTION if plain else _FEW_SCORES
     return "reference" if num_scores <= few or torch.compiler.is_compiling() else "chunked"
 
 

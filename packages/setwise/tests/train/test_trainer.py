@@ -157,6 +157,27 @@ def test_the_best_weights_are_kept_and_evaluated_at_the_end(make_trainer: MakeTr
     assert set(trainer.store.steps()) == {best["step"], 20}
 
 
+def test_a_signal_during_the_final_evaluation_stops_it_and_resuming_repeats_it(
+    make_trainer: MakeTrainer, squared_error: type
+) -> None:
+    class Signalled(squared_error):
+        def step(self, model, batch, ctx):
+            if ctx.split == "test":
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().step(model, batch, ctx)
+
+    undisturbed, stopped = make_trainer("undisturbed"), make_trainer("stopped", task=Signalled(), micro_batch_size=1)
+    undisturbed.fit()
+    assert stopped.fit() == "max_steps"
+    assert stopped.finish() is None
+    assert stopped.stop_signal == "SIGTERM"
+    assert not any(record.get("final") for record in records(stopped, "val"))
+    resumed = make_trainer("stopped")
+    resumed.resume()
+    assert resumed.fit() == "max_steps"
+    assert resumed.finish().keys() == undisturbed.finish().keys()
+
+
 def test_patience_counts_evaluations_without_improvement(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(max_steps=100, eval_every=1, patience=3, schedule=lambda step: 0.0)
     assert trainer.fit() == "patience"

@@ -324,6 +324,8 @@ def _run(trainer: Trainer) -> RunResult:
     try:
         reason = trainer.fit()
         final = trainer.finish() if reason in FINISHED else None
+        if final is None:
+            reason = trainer.stop_signal or reason
         ended = {"status": "stopped" if final is None else "done", "stop_reason": reason, "final": final}
     except BaseException as error:
         ended["error"] = str(error) or type(error).__name__

@@ -239,11 +239,11 @@ class Trainer:
         best = {self.state.best_step, *(self.store.state(s).get("training", {}).get("best_step") for s in newest)}
         self.store.prune({*newest, *(step for step in best if step is not None)})
 
-    def finish(self) -> dict[str, dict[str, float]]:
+    def finish(self) -> dict[str, dict[str, float]] | None:
         """Load the best weights and evaluate the final splits; call it when :meth:`fit` has finished.
 
         Returns:
-            Metrics by split.
+            Metrics by split; None when :attr:`stop_signal` came first, and a resumed run does it again.
 
         Raises:
             CheckpointError: the best checkpoint is damaged.
@@ -252,16 +252,26 @@ class Trainer:
             self.engine.load_model(self.store.load(self.state.best_step).model)
         results: dict[str, dict[str, float]] = {}
         with (
+            self._signals,
             preserve_rng(self.engine.device),
             configure(tf32=self.config.tf32, deterministic=self.config.deterministic),
         ):
             for split in self.config.final_splits:
                 if split in self.data.splits:
-                    results[split] = self._evaluate(split, interruptible=False) or {}
-                    self._log({"split": split, **results[split], "final": True})
+                    found = self._evaluate(split)
+                    if found is None:
+                        return None
+                    results[split] = found
+            for split, values in results.items():
+                self._log({"split": split, **values, "final": True})
         for tracker in self.trackers:
             tracker.close()
         return results
+
+    @property
+    def stop_signal(self) -> str | None:
+        """The signal that came during the last :meth:`fit` or :meth:`finish`, if one did."""
+        return self._signals.received
 
     def _train_step(self, micro_batches: Sequence[MicroBatch]) -> None:
         engine, step = self.engine, self.state.step
@@ -368,7 +378,7 @@ class Trainer:
         if improved or self.config.checkpoint_every is None:
             self.save(resumable=self.config.checkpoint_every is None or self._saved_step == state.step)
 
-    def _evaluate(self, split: str, *, interruptible: bool = True) -> dict[str, float] | None:
+    def _evaluate(self, split: str) -> dict[str, float] | None:
         return evaluate(
             self.engine,
             self.task,
@@ -376,7 +386,7 @@ class Trainer:
             split,
             batch_size=self.config.micro_batch_size or self.config.batch_size,
             seed=self.seed,
-            should_stop=lambda: interruptible and self._signals.received is not None,
+            should_stop=lambda: self._signals.received is not None,
         )
 
     def _stop_reason(self) -> str | None:

@@ -54,6 +54,14 @@ def tests(session: nox.Session, package: Path) -> None:
 
 
 @nox.session
+@each_package
+def tests_lowest(session: nox.Session, package: Path) -> None:
+    """The same with the oldest versions that are declared to work, whose warnings are not ours."""
+    session.install("--no-config", "--resolution", "lowest-direct", *editable(package))
+    run_pytest(session, "-m", QUICK, "-W", "default", package / "tests")
+
+
+@nox.session
 def tests_gpu(session: nox.Session) -> None:
     """Tests marked `gpu` of every distribution; skipped on a machine without an accelerator."""
     if not any(Path("/dev").glob("nvidia[0-9]*")):

@@ -132,7 +132,7 @@ def _difference_of_tensors(left: Tensor, right: Tensor) -> str | None:
     count = int(differs.sum())
     if count == 0:
         return None
-    largest = float((left[differs].double() - right[differs].double()).abs().max()) if not left.is_complex() else 0.0
+    largest = float((left.double() - right.double())[differs].abs().max()) if not left.is_complex() else 0.0
     return f"{count} of {left.numel()} numbers differ, by up to {largest:.3g}"
 
 

@@ -32,7 +32,7 @@ def test_losses_equal_the_published_ones(loss_golden):
 
 def test_gradients_of_the_loss_equal_the_published_ones(loss_golden):
     if not loss_golden.config["has_weights_and_grads"]:
-        return
+        pytest.skip("the file has no gradients")
     model, tensors = loss_golden.model(), loss_golden.tensors
     outputs = model(*loss_golden.table("x"))
     values, codes, _ = loss_golden.table("truth")

@@ -430,7 +430,8 @@ TRAINERS = {
     "{max_steps: 5, max_time: 90}": "trainer.max_time: given 90, must be a string",
     "{max_steps: 5, max_time: 2hours}": 'trainer.max_time: given "2hours", must be a duration in days, hours, minutes '
     "and seconds such as 2h30m or 90s",
-    "{max_steps: 5, precision: 16}": "trainer.precision: given 16, must be one of auto, 32, bf16-mixed, 16-mixed",
+    "{max_steps: 5, precision: 16}": "trainer.precision: given 16, must be one of auto, 32, bf16-mixed, 16-mixed; "
+    'did you mean "16-mixed"?',
     "{max_steps: 5, precision: b16-mixed}": 'trainer.precision: given "b16-mixed", must be one of auto, 32, '
     'bf16-mixed, 16-mixed; did you mean "bf16-mixed"?',
 }

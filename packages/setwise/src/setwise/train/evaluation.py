@@ -9,12 +9,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from setwise.config import TrainerConfig
 from setwise.data.dataset import AbstractDataModule
 from setwise.device import move, seed_everything_of
-from setwise.errors import DataError
+from setwise.errors import ConfigError, DataError, suggest
 from setwise.seeding import derive_seed
 from setwise.tasks.task import AbstractTask, StepContext
 from setwise.train.engine import AbstractEngine
+
+
+def check_splits_and_monitor(config: TrainerConfig, task: AbstractTask, data: AbstractDataModule) -> None:
+    """Raise :class:`ConfigError` when a configuration names a split that is not there or a metric nobody measures."""
+    allowed = [f"{s}/{m}" for s in config.eval_splits for m in ("loss", *task.metrics(s))]
+    for split in config.eval_splits:
+        if split not in data.splits:
+            raise ConfigError(
+                f'trainer.eval_splits names "{split}", the data has: {", ".join(data.splits)}'
+                f"{suggest(split, data.splits)}"
+            )
+    for split in config.final_splits:
+        if split not in (*data.splits, "train", "val", "test"):  # of these, those that the data has
+            raise ConfigError(
+                f'trainer.final_splits names "{split}", the data has: {", ".join(data.splits)}'
+                f"{suggest(split, data.splits)}"
+            )
+    if allowed and config.monitor not in allowed:
+        raise ConfigError(
+            f'trainer.monitor="{config.monitor}" is not measured; allowed: {", ".join(allowed)}'
+            f"{suggest(config.monitor, allowed)}"
+        )
 
 
 def evaluate(

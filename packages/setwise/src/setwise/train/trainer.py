@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from setwise.config import TrainerConfig, parse_duration
 from setwise.data.dataset import AbstractDataModule
 from setwise.device import configure, explain_out_of_memory, move, preserve_rng, seed_everything_of
-from setwise.errors import CheckpointError, ConfigError, TrainingError, suggest
+from setwise.errors import CheckpointError, TrainingError
 from setwise.seeding import derive_seed
 from setwise.tasks.task import AbstractTask, StepContext
 from setwise.train.callbacks import AbstractCallback
 from setwise.train.checkpoint import CheckpointStore
 from setwise.train.engine import AbstractEngine
-from setwise.train.evaluation import evaluate, scalar_like
+from setwise.train.evaluation import check_splits_and_monitor, evaluate, scalar_like
 from setwise.train.feed import MicroBatch, TrainFeed
 from setwise.train.runs import RunFolder
 from setwise.train.signals import StopSignals
@@ -112,7 +112,7 @@ class Trainer:
         self.schedule = None if make_schedule is None else make_schedule(self.max_steps)
         self.eval_every = config.eval_every or self.feed.steps_per_epoch
         self._max_seconds = math.inf if config.max_time is None else parse_duration(config.max_time)
-        self._check_splits_and_monitor()
+        check_splits_and_monitor(config, task, data)
         engine.prepare(model, make_optimizer, compiled=config.compile)
         self._base_lrs = [group["lr"] for group in engine.optimizer.param_groups]
         # That of the configuration, which the schedule starts from; a group may have another of its own.
@@ -408,26 +408,6 @@ class Trainer:
             code = self.engine.agree(code)
             return RESUMABLE[code - 1] if code else None
         return None
-
-    def _check_splits_and_monitor(self) -> None:
-        allowed = [f"{s}/{m}" for s in self.config.eval_splits for m in ("loss", *self.task.metrics(s))]
-        for split in self.config.eval_splits:
-            if split not in self.data.splits:
-                raise ConfigError(
-                    f'trainer.eval_splits names "{split}", the data has: {", ".join(self.data.splits)}'
-                    f"{suggest(split, self.data.splits)}"
-                )
-        for split in self.config.final_splits:
-            if split not in (*self.data.splits, "train", "val", "test"):  # of these, those that the data has
-                raise ConfigError(
-                    f'trainer.final_splits names "{split}", the data has: {", ".join(self.data.splits)}'
-                    f"{suggest(split, self.data.splits)}"
-                )
-        if allowed and self.config.monitor not in allowed:
-            raise ConfigError(
-                f'trainer.monitor="{self.config.monitor}" is not measured; allowed: {", ".join(allowed)}'
-                f"{suggest(self.config.monitor, allowed)}"
-            )
 
     def _memory_advice(self) -> str:
         micro = self.config.micro_batch_size or self.config.batch_size

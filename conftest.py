@@ -1,7 +1,7 @@
-"""Checks the shapes that signatures promise, in tests only and only in the tree.
+"""Checks the shapes that signatures promise, in tests only.
 
-Every module that annotates shapes with jaxtyping is imported so that each call of its functions is checked. Installed
-wheels are tested as users run them, without checks.
+Every module that annotates shapes with jaxtyping is imported so that each call of its functions is checked. The tests
+that run outside the tree (nox session `wheel`) do not see this file: they test what users run, without checks.
 """
 
 import functools

@@ -222,8 +222,9 @@ def test_a_run_that_does_not_exist_is_explained(folder: Path, capsys: pytest.Cap
 
 def test_resuming_takes_changes_of_the_trainer_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--quiet", "train", "flowers.yaml"]) == 0
-    assert main(["resume", "latest", "model.dim=16"]) == 2
-    assert "start a new run" in capsys.readouterr().err.lower()
+    for override in ("model.dim=16", "trainer.batch_size=8"):
+        assert main(["resume", "latest", override]) == 2
+        assert "start a new run" in capsys.readouterr().err.lower()
 
 
 def test_data_that_has_changed_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

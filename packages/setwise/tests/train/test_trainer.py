@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from setwise.errors import CheckpointError, ConfigError, TrainingError
+from setwise.errors import CheckpointError, ConfigError, DataError, TrainingError
 from setwise.tasks import StepOutput
 from setwise.train.trainer import Trainer
 
@@ -356,6 +356,33 @@ def test_a_checkpoint_of_another_model_is_refused(make_trainer: MakeTrainer) -> 
     other.engine.module[0] = nn.Linear(3, 17)
     with pytest.raises(CheckpointError, match="does not fit this model"):
         other.resume()
+
+
+def test_lost_best_weights_are_named_and_sought_anew(make_trainer: MakeTrainer) -> None:
+    rates = [0.05] * 4 + [5.0] * 16
+    first = make_trainer(max_steps=8, eval_every=4, keep_checkpoints=1, schedule=lambda step: rates[step])
+    first.fit()
+    assert first.state.best_step == 4
+    (first.store.folder(4) / "model.safetensors").unlink()
+    resumed = make_trainer(max_steps=12, eval_every=4, schedule=lambda step: rates[step])
+    (problem,) = resumed.resume()
+    assert "best weights so far are lost" in problem
+    assert "model.safetensors is missing" in problem
+    assert resumed.fit() == "max_steps"
+    assert resumed.state.best_step == 12
+    assert resumed.finish() is not None
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_the_data_arrives_as_it_is(make_trainer: MakeTrainer, workers: int) -> None:
+    trainer = make_trainer(num_workers=workers)
+
+    def fail(split: str, epoch: int, index: int) -> None:
+        raise DataError("the file is gone")
+
+    trainer.data.item = fail  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(DataError, match=r"^the file is gone$"):
+        trainer.fit()
 
 
 def test_resume_without_a_checkpoint_says_so(make_trainer: MakeTrainer, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class AbstractDataModule(ABC):
 
     @abstractmethod
     def num_items(self, split: str, epoch: int = 0) -> int:
-        """Return how many items ``split`` has in an epoch.
+        """Return how many items ``split`` has in an epoch; the same in all epochs of ``"train"``.
 
         Raises:
             DataError: there is no such split.

@@ -161,6 +161,14 @@ class CheckpointStore:
         except (OSError, ValueError, KeyError):
             return {}
 
+    def problem_of(self, step: int) -> str | None:
+        """Return what is wrong with the checkpoint at ``step``, or None when it is sound."""
+        try:
+            _verify(self.folder(step))
+        except CheckpointError as error:
+            return str(error)
+        return None
+
     def load_newest(self, *, resumable: bool = True) -> tuple[Checkpoint, list[str]]:
         """Read the newest sound checkpoint.
 

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from setwise.data.dataset import AbstractDataModule
-from setwise.errors import ConfigError, DataError
+from setwise.errors import ConfigError, DataError, SetwiseError
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,8 @@ class TrainFeed:
         """Yield the micro-batches of each step in [start, end)."""
         step: list[MicroBatch] = []
         for data, part in self._fetch(self._plan(start, end)):
+            if isinstance(data, SetwiseError):
+                raise data
             step.append(MicroBatch(data, part.epoch, part.positions, part.counted))
             if part.last:
                 yield step
@@ -111,17 +113,18 @@ class TrainFeed:
             step_epoch, batch = divmod(step, self.steps_per_epoch)
             if step_epoch != epoch:
                 epoch, order = step_epoch, np.asarray(self.data.order("train", step_epoch))
-            indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            shards = np.array_split(np.arange(len(indices)), self.world_size)
-            largest = len(shards[0])
+            indices = order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+            whole = range(len(indices))
+            largest = len(_part(whole, 0, self.world_size))
             num_micro = math.ceil(largest / (self.micro_batch_size or largest))
-            parts = np.array_split(shards[self.rank], num_micro)
-            for number, part in enumerate(parts, 1):
-                last = number == num_micro
-                if len(part):
-                    yield _Slice(epoch, indices[part].tolist(), part.tolist(), True, last)
+            mine = _part(whole, self.rank, self.world_size)
+            for number in range(num_micro):
+                part = _part(mine, number, num_micro)
+                last = number == num_micro - 1
+                if part:
+                    yield _Slice(epoch, indices[part.start : part.stop], list(part), True, last)
                 else:
-                    yield _Slice(epoch, indices[:1].tolist(), [0], False, last)
+                    yield _Slice(epoch, indices[:1], [0], False, last)
 
     def _fetch(self, plan: Iterator[_Slice]) -> Iterator[tuple[Any, _Slice]]:
         items = _Items(self.data)
@@ -139,6 +142,13 @@ class TrainFeed:
         return iter(loader)
 
 
+def _part(whole: range, number: int, num_parts: int) -> range:
+    """Return one of ``num_parts`` consecutive parts of ``whole``, whose sizes differ by at most one, larger first."""
+    size, larger = divmod(len(whole), num_parts)
+    start = whole.start + number * size + min(number, larger)
+    return range(start, start + size + (number < larger))
+
+
 class _Items(Dataset):
     """A data module as torch's DataLoader wants it: the key of an "item" is a slice of a batch."""
 
@@ -146,7 +156,10 @@ class _Items(Dataset):
         self.data = data
 
     def __getitem__(self, key: _Slice) -> tuple[Any, _Slice]:
-        return self.data.batch("train", key.epoch, key.indices), key
+        try:
+            return self.data.batch("train", key.epoch, key.indices), key
+        except SetwiseError as error:  # served as it is: torch would put a worker's traceback into its message
+            return error, key
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:

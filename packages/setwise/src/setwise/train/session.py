@@ -136,6 +136,8 @@ def resume(
                 f'"{override}" would change what the run computes; resume takes trainer.* only, such as '
                 "trainer.max_steps=2000 or trainer.max_time=1h. Start a new run with setwise train for the rest"
             )
+        if override.startswith("trainer.batch_size="):
+            raise SetwiseError(f'"{override}" would change which items a step uses; start a new run with setwise train')
     config, info = load_config(run.config_path, overrides), run.info()
     precision = config.trainer.precision
     setup = resolve_setup(config.trainer.device, info["precision"] if precision == "auto" else precision)
@@ -145,7 +147,7 @@ def resume(
         problems = trainer.resume()
         if trainer.engine.is_main:
             for problem in problems:
-                announce(f"{problem}; using the checkpoint before it")
+                announce(f"{problem}; going on without it")
             write_atomically(run.config_path, dump_config(config))
             if setup.precision != info["precision"]:
                 run.update_info({"precision": setup.precision, "precision_reason": setup.reason})
@@ -289,6 +291,10 @@ def load_run(run: RunFolder | str, *, device: str = "auto", step: int | None = N
         checkpoint, _ = store.load_newest(resumable=False)
         best_step = checkpoint.state["training"]["best_step"]
         if best_step is not None and best_step != checkpoint.step:
+            if (lost := store.problem_of(best_step)) is not None:
+                raise CheckpointError(
+                    f"the best weights are lost: {lost}; use others with step, one of {store.steps()}"
+                )
             checkpoint = store.load(best_step)
     elif step in store.steps():
         checkpoint = store.load(step)
@@ -298,7 +304,10 @@ def load_run(run: RunFolder | str, *, device: str = "auto", step: int | None = N
     spec = DataSpec.from_json((run.path / "data_spec.json").read_text(encoding="utf-8"))
     task, model = _build_task_and_model(config, spec)
     engine.place(model)
-    engine.load_model(checkpoint.model)
+    try:
+        engine.load_model(checkpoint.model)
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights of {run.name} do not fit its model: {error}") from error
     engine.module.eval()
     return TrainedRun(run, config, spec, task, engine)
 

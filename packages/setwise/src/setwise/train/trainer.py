@@ -176,7 +176,8 @@ class Trainer:
         """Take up the newest sound checkpoint of the run.
 
         Returns:
-            A message for each newer checkpoint that was damaged and passed over.
+            A message for each newer checkpoint that was damaged and passed over, and for the best one if it is lost:
+            the best weights are then sought anew.
 
         Raises:
             CheckpointError: there is none, or it belongs to another model.
@@ -195,12 +196,15 @@ class Trainer:
             ) from error
         if self.engine.scaler is not None and checkpoint.state["scaler"] is not None:
             self.engine.scaler.load_state_dict(checkpoint.state["scaler"])
-        self.state = TrainingState(**checkpoint.state["training"])
-        self._saved_step = self.state.step
+        self.state = state = TrainingState(**checkpoint.state["training"])
+        self._saved_step = state.step
+        if state.best_step is not None and (lost := self.store.problem_of(state.best_step)) is not None:
+            problems.append(f"the best weights so far are lost: {lost}")
+            state.best_step = state.best_value = None
         for callback in self.callbacks:
             callback.load_state_dict(checkpoint.state["callbacks"].get(type(callback).__name__, {}))
         for tracker in self.trackers:
-            tracker.rewind(self.state.step, keep_evaluations=self.state.evaluated_step == self.state.step)
+            tracker.rewind(state.step, keep_evaluations=state.evaluated_step == state.step)
         return problems
 
     def save(self, *, resumable: bool = True) -> None:
@@ -284,14 +288,13 @@ class Trainer:
             with engine.accumulate(last=number == len(micro_batches) - 1):
                 with engine.autocast():
                     out = self.task.step(engine.model, move(micro.data, engine.device), ctx)
-                weight = scalar_like(totals, out.weight)
-                loss, scalars = out.loss_sum, out.scalars
+                loss, weight, scalars = out.loss_sum, out.weight, out.scalars
                 if not micro.counted:
-                    loss, weight = loss * 0, weight * 0
+                    loss, weight = loss * 0, 0.0
                 # Alone, the mean is known at once; otherwise the sum is kept in range by the item count, and the
                 # gradients are divided by the global weight after the last micro-batch.
-                engine.backward(loss / _nonzero(weight) if alone else loss / num_items)
-                totals += torch.stack([loss.detach().to(totals.dtype), weight])
+                engine.backward(loss / (_nonzero(weight) if alone else num_items))
+                totals += torch.stack([loss.detach().to(totals.dtype), scalar_like(totals, weight)])
         factor = None
         if not alone:
             totals = engine.sum(totals)
@@ -344,7 +347,7 @@ class Trainer:
             raise TrainingError(
                 f"the loss is {loss_sum} within the {self._steps_since_log} steps up to {self.state.step}; lower "
                 f"optimizer.lr (now {self._lr}), set trainer.clip_norm, or use trainer.precision=32"
-                + (f" (the checkpoint at step {saved[-1]} is from before)" if saved else "")
+                + (f" (the newest checkpoint is that of step {saved[-1]})" if saved else "")
             )
         return loss_sum, weight
 
@@ -417,6 +420,6 @@ class Trainer:
         )
 
 
-def _nonzero(weight: Tensor) -> Tensor:
+def _nonzero(weight: Tensor | float) -> Tensor | float:
     """Replace a zero weight, whose loss is zero too, by one."""
-    return torch.where(weight > 0, weight, torch.ones_like(weight))
+    return weight + (weight == 0)

@@ -76,7 +76,7 @@ class ModelSpec(ComponentSpec):
 class AttentionSpec(ComponentSpec):
     """A token mixer. ``build(options, *, dim: int, causal: bool) -> AbstractAttention``.
 
-    ``invariances`` lists what it can claim (of "permutation", "padding", "causal", "translation") in some configuration.
+    ``invariances`` lists what it can claim in some configuration: "permutation", "padding", "causal", "translation".
     """
 
     invariances: frozenset[str] = frozenset()
@@ -104,7 +104,7 @@ class TaskSpec(ComponentSpec):
 
 @dataclass(frozen=True)
 class OptimizerSpec(ComponentSpec):
-    """An optimizer. ``build(options, *, params: list[dict]) -> torch.optim.Optimizer``; its options have a field ``lr``."""
+    """An optimizer. ``build(options, *, params: list[dict]) -> torch.optim.Optimizer``; its options have ``lr``."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class RecipeSource:
 
 @dataclass(frozen=True)
 class CommandSpec:
-    """A command ``setwise <plugin> <name>``. ``run`` references a function with typed parameters (a cyclopts command)."""
+    """A command ``setwise <plugin> <name>``. ``run`` references a function with typed parameters, for cyclopts."""
 
     name: str
     run: Ref

@@ -23,7 +23,7 @@ def setwise_models() -> Iterable[ModelSpec]:
         "encoder",
         Ref("setwise.models.encoder:build_encoder"),
         Ref("setwise.options:EncoderOptions"),
-        "Blocks of any attention over the fields of an item: tables, images, token sequences, point sets",
+        "Blocks of any attention over the tokens of an item: the columns of a table, the patches of an image",
     )
     yield ModelSpec(
         "causal-lm",

@@ -281,7 +281,8 @@ class Trainer:
         engine, step = self.engine, self.state.step
         num_items = self.feed.num_items_at(step)
         alone = len(micro_batches) == 1 and engine.world_size == 1
-        totals, scalars = torch.zeros_like(self._totals), {}
+        parts: list[Tensor] = []
+        scalars: Mapping[str, Tensor] = {}
         for number, micro in enumerate(micro_batches):
             seed_everything_of(engine.device, derive_seed(self.seed, "step", step, engine.rank, number))
             ctx = StepContext(step, micro.epoch, step / self.max_steps, "train", True, self.seed, micro.positions)
@@ -294,7 +295,8 @@ class Trainer:
                 # Alone, the mean is known at once; otherwise the sum is kept in range by the item count, and the
                 # gradients are divided by the global weight after the last micro-batch.
                 engine.backward(loss / (_nonzero(weight) if alone else num_items))
-                totals += torch.stack([loss.detach().to(totals.dtype), scalar_like(totals, weight)])
+                parts.append(torch.stack([loss.detach().to(self._totals.dtype), scalar_like(self._totals, weight)]))
+        totals = parts[0] if alone else torch.stack(parts).sum(0)
         factor = None
         if not alone:
             totals = engine.sum(totals)

@@ -24,7 +24,6 @@ from setwise.device import (
     resolve_device,
     resolve_setup,
     seed_everything_of,
-    synchronize,
     without_autocast,
 )
 from setwise.errors import ConfigError, DeviceError
@@ -319,10 +318,6 @@ def test_peak_memory_counts_bytes_and_only_grows():
     assert peak >= held.nbytes
     del held
     assert peak_memory(CPU) >= peak
-
-
-def test_waiting_for_a_cpu_does_nothing():
-    assert synchronize(CPU) is None
 
 
 def test_a_module_stays_as_it_is_when_not_compiled():

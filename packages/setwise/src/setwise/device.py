@@ -407,14 +407,6 @@ def peak_memory(device: torch.device) -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if kibibytes else 1)
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until a device has done all that was asked of it, so that a clock can be read."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 def compile_module(module: _MODULE, enabled: bool) -> _MODULE:
     """Compile a module's forward with torch.compile, in place: parameter names stay what they are.
 

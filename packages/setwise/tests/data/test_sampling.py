@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from setwise.data.sampling import item_generator, shard, shuffled, stratified_sample, stratified_sets
+from setwise.data.sampling import item_generator, shuffled, stratified_sample, stratified_sets
 from setwise.errors import DataError
 
 seeds = st.integers(0, 2**63 - 1)
@@ -65,20 +65,6 @@ def test_the_global_generator_is_neither_read_nor_moved():
 
     assert np.random.random() == expected
     assert first == second
-
-
-@given(num_items=st.integers(0, 61), world_size=st.integers(1, 7))
-def test_shards_partition_the_indices_evenly(num_items, world_size):
-    shards = [shard(np.arange(num_items), rank, world_size) for rank in range(world_size)]
-
-    assert sorted(np.concatenate(shards)) == list(range(num_items))
-    assert spread([len(part) for part in shards]) <= 1
-
-
-@pytest.mark.parametrize("rank", [-1, 3])
-def test_rank_outside_the_world_is_refused(rank):
-    with pytest.raises(DataError, match=f"rank={rank} must be at least 0 and less than world_size=3"):
-        shard(np.arange(5), rank, 3)
 
 
 @given(strata=strata, set_size=st.integers(1, 101), seed=seeds, epoch=st.integers(0, 99))

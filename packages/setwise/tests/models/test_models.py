@@ -55,6 +55,11 @@ def test_one_output_for_each_category_or_each_number() -> None:
     )
 
 
+def test_the_feed_forward_layers_have_the_width_asked_for() -> None:
+    shapes = {tuple(p.shape) for p in encoder(DataSpec(COLUMNS, (KIND,)), ffn_dim=29).parameters()}
+    assert {(29, 8), (8, 29)} <= shapes
+
+
 def test_gradients_reach_every_parameter() -> None:
     model = encoder(DataSpec(COLUMNS, (KIND,)))
     missing = torch.tensor([[True, False, False], [False, True, True], [False, False, False]])

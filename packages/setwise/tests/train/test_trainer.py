@@ -373,6 +373,20 @@ def test_lost_best_weights_are_named_and_sought_anew(make_trainer: MakeTrainer) 
     assert resumed.finish() is not None
 
 
+def test_a_process_whose_main_process_cannot_write_ends_too(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    trainer.engine.rank = 1
+    trainer.engine.agree = lambda flag: 1 if trainer.state.step == 4 else flag
+    with pytest.raises(CheckpointError, match="the main process could not write the checkpoint of step 4"):
+        trainer.fit()
+
+
+def test_as_many_newest_checkpoints_are_kept_as_asked_for(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(max_steps=10, checkpoint_every=2, keep_checkpoints=3, eval_splits=[])
+    trainer.fit()
+    assert trainer.store.steps() == [6, 8, 10]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_of_the_data_arrives_as_it_is(make_trainer: MakeTrainer, workers: int) -> None:
     trainer = make_trainer(num_workers=workers)

@@ -30,23 +30,6 @@ def item_generator(seed: int, split: str, epoch: int, index: int) -> np.random.G
     return np.random.default_rng(derive_seed(seed, "item", split, epoch, index))
 
 
-def shard(indices: Int[np.ndarray, " items"], rank: int, world_size: int) -> Int[np.ndarray, " shard"]:
-    """Return every ``world_size``-th index, starting with number ``rank``.
-
-    The shards of all ranks partition ``indices``; their lengths differ by at most 1.
-
-    Raises:
-        DataError: ``rank`` is not in [0, world_size).
-
-    Example:
-        >>> shard(np.arange(5), rank=1, world_size=2).tolist()
-        [1, 3]
-    """
-    if not 0 <= rank < world_size:
-        raise DataError(f"rank={rank} must be at least 0 and less than world_size={world_size}")
-    return np.asarray(indices)[rank::world_size]
-
-
 def stratified_sets(
     strata: Int[np.ndarray, " rows"], set_size: int, *, seed: int, epoch: int, split: str = "train"
 ) -> list[Int[np.ndarray, " set"]]:

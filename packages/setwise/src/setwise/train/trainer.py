@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from setwise.config import TrainerConfig, parse_duration
 from setwise.data.dataset import AbstractDataModule
 from setwise.device import configure, explain_out_of_memory, move, preserve_rng, seed_everything_of
-from setwise.errors import CheckpointError, TrainingError
+from setwise.errors import CheckpointError, SetwiseError, TrainingError
 from setwise.seeding import derive_seed
 from setwise.tasks.task import AbstractTask, StepContext
 from setwise.train.callbacks import AbstractCallback
@@ -219,21 +219,29 @@ class Trainer:
         """
         self.state.loss_sum, self.state.weight = self._finite_totals()
         model, optimizer = self.engine.state()
+        failure: SetwiseError | None = None
         if self.engine.is_main:
-            state = {
-                "training": asdict(self.state),
-                "scaler": self.engine.scaler.state_dict() if self.engine.scaler is not None else None,
-                "callbacks": {type(c).__name__: c.state_dict() for c in self.callbacks},
-            }
-            folder = self.store.save(
-                self.state.step, model=model, optimizer=optimizer if resumable else None, state=state
+            try:
+                self._write(model, optimizer if resumable else None)
+            except SetwiseError as error:
+                failure = error
+        if self.engine.agree(int(failure is not None)):  # the other processes end with the one that writes
+            raise failure or CheckpointError(
+                f"the main process could not write the checkpoint of step {self.state.step}"
             )
-            self._prune()
-            for callback in self.callbacks:
-                callback.on_checkpoint(self, folder)
         if resumable:
             self._saved_step = self.state.step
-        self.engine.barrier()
+
+    def _write(self, model: Mapping[str, Tensor], optimizer: Mapping[str, Any] | None) -> None:
+        state = {
+            "training": asdict(self.state),
+            "scaler": self.engine.scaler.state_dict() if self.engine.scaler is not None else None,
+            "callbacks": {type(c).__name__: c.state_dict() for c in self.callbacks},
+        }
+        folder = self.store.save(self.state.step, model=model, optimizer=optimizer, state=state)
+        self._prune()
+        for callback in self.callbacks:
+            callback.on_checkpoint(self, folder)
 
     def _prune(self) -> None:
         """Keep the newest checkpoints, the best one, and for each kept the one that was the best at its time."""
